@@ -1,0 +1,310 @@
+"""Train a text generator: a recurrent language model over characters, words or byte pairs.
+
+python scripts/train_text_generator.py --out runs/docs                      # CPython's own documentation
+python scripts/train_text_generator.py --out runs/mine --data my_texts/     # your own text
+python scripts/generate_text.py runs/docs --prompt "The import statement"
+"""
+
+import math
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.command_line import parse_options, run_script
+from zoo.core import State, detach
+from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
+from zoo.errors import InputError
+from zoo.evaluation import carried_nats, window_nats
+from zoo.evaluation.curves import draw_curves
+from zoo.one_to_many import MarkovGenerator, TextGenerator
+from zoo.training import (
+    Progress,
+    RunFolder,
+    TrainingOptions,
+    check_run_folder,
+    choose_device,
+    choose_precision,
+    train,
+)
+
+FRESH_WINDOW = 256  # nanoGPT's block size on Tiny Shakespeare
+EVALUATION_ROWS = 32
+SAMPLE_TEMPERATURES = (0.5, 0.8, 1.0)
+
+
+@dataclass
+class TextGeneratorOptions:
+    """What to train on, and which model.
+
+    Args:
+        data: python_docs (built in), text files, folders, or a hub data set; several separated by commas.
+        validation_data: Text to validate on; without it, the last part of each source is held out.
+        validation_fraction: The share that is held out.
+        text_column: The column of a data set that has the text.
+        level: What a token is.
+        tokenizer_size: The most tokens in the vocabulary.
+        pretokenized: Words are already separated by blanks (Penn Treebank, WikiText); for level word.
+        init_from: A run or saved model to start from, with its tokenizer.
+        window: Steps of truncated backpropagation; the state is carried from window to window.
+        cell: rnn, lstm, gru, mingru or minlstm.
+        embedding_size: Width of the token embeddings.
+        hidden_size: Width of each recurrent layer.
+        num_layers: Recurrent layers.
+        tied: Score with the embedding matrix instead of one of its own.
+        residual: Pre-norm residual connections round the layers; worth it from three layers on.
+        ngram_order: Longest n-gram with an embedding of its own; 1 for none.
+        ngram_buckets: Rows of each n-gram table.
+        dropout: Locked dropout between layers and before the output.
+        input_dropout: Locked dropout on the embeddings.
+        embedding_dropout: Share of the vocabulary dropped whole.
+        ngram_dropout: Share of the n-gram embeddings dropped whole.
+        weight_dropout: Share of the recurrent weights dropped.
+        markov_order: Order of the n-gram model that is counted beside it for comparison.
+    """
+
+    data: str = "python_docs"
+    validation_data: str | None = None
+    validation_fraction: float = 0.1
+    text_column: str = "text"
+    level: Literal["char", "word", "bpe"] = "char"
+    tokenizer_size: int | None = None
+    pretokenized: bool = False
+    init_from: str | None = None
+    window: int = 64
+    cell: str = "lstm"
+    embedding_size: int = 64
+    hidden_size: int = 256
+    num_layers: int = 1
+    tied: bool = False
+    residual: bool = False
+    ngram_order: int = 4
+    ngram_buckets: int = 20_000
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    ngram_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    markov_order: int = 6
+
+
+@dataclass
+class TextGeneratorTraining(TrainingOptions):
+    __doc__ = TrainingOptions.__doc__
+
+    out: Path = Path("runs/text_generator")
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
+            self.max_minutes = 2.0
+        super().__post_init__()
+
+
+class LanguageModelling:
+    """The task: predict each token of a corpus from those before it. See `zoo.training.Task`."""
+
+    metric = "nats_per_token"
+    higher_is_better = False
+
+    def __init__(
+        self,
+        model: TextGenerator,
+        train_tokens: Tensor,
+        validation_tokens: Tensor,
+        window: int,
+        rows: int,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.windows = ContiguousWindows(train_tokens, rows, window, seed)
+        self.validation_tokens = validation_tokens
+
+    def matrices(self) -> Iterable[nn.Parameter]:
+        return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
+
+    def num_batches(self, epoch: int) -> int:
+        return self.windows.num_batches(epoch)
+
+    def batch(self, epoch: int, k: int) -> WindowBatch:
+        return self.windows.batch(epoch, k)
+
+    def loss(self, batch: WindowBatch, carry: State) -> tuple[Tensor, State]:
+        state = None if batch.first or not carry else carry
+        loss, state = self.model.loss_and_state((batch.inputs, batch.targets), state)
+        return loss, detach(state)
+
+    def tokens(self, batch: WindowBatch) -> int:
+        return batch.inputs.numel()
+
+    def evaluate(self) -> dict[str, float]:
+        rows = min(EVALUATION_ROWS, len(self.validation_tokens) - 1)
+        return {"nats_per_token": carried_nats(self.model, self.validation_tokens, rows)}
+
+    def sample(self) -> str:
+        return str(self.model.generate("", max_new_tokens=200, temperature=0.8, seed=0))
+
+
+def main() -> int:
+    options, training = parse_options(__doc__ or "", TextGeneratorOptions, TextGeneratorTraining)
+    check_run_folder(training.out, training.overwrite, training.resume)
+    device = choose_device(training.device)
+    precision = choose_precision(training.precision, device)
+    torch.manual_seed(training.seed)
+
+    corpus = load_text(
+        _sources(options.data) or [],
+        options.text_column,
+        _sources(options.validation_data),
+        options.validation_fraction,
+    )
+    model = _starting_model(options, corpus.train)
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    train_tokens, validation_tokens = (tokenizer.encode_long(text).long() for text in (corpus.train, corpus.validation))
+    if len(validation_tokens) < 2:
+        raise InputError(f"{corpus.name} leaves {len(validation_tokens)} tokens for validation: give more text")
+    model.to(device)
+    task = LanguageModelling(
+        model, train_tokens, validation_tokens.to(device), options.window, training.batch_size, training.seed
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{corpus.name}: {len(train_tokens):,} tokens to train on, {len(validation_tokens):,} to validate on, "
+        f"vocabulary {tokenizer.vocab_size:,}; {parameters:,} parameters; {device.type}, {precision}, "
+        f"{torch.get_num_threads()} threads"
+    )
+
+    run = RunFolder(training.out, _plain(options) | _plain(training), training.overwrite, training.resume)
+    outcome = train(task, training, run, device, precision)
+    if outcome.signal_number is not None:
+        command = [sys.executable, sys.argv[0], "--config", str(run.path / "config.yaml"), "--resume"]
+        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {shlex.join(command)}")
+        return 128 + outcome.signal_number
+
+    best = TextGenerator.from_pretrained(run.path).to(device)
+    baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order).fit(train_tokens)
+    figures = {
+        "validation": _figures(best, validation_tokens.to(device), len(corpus.validation)),
+        "markov_validation": _token_figures(
+            baseline.nats_per_token(validation_tokens),
+            tokenizer,
+            len(validation_tokens) - 1,
+            len(corpus.validation),
+        ),
+        **_facts(outcome.progress, parameters, device, precision, training.seed),
+    }
+    run.finish(figures)
+    draw_curves(outcome.history, task.metric, run.path / "curves.png")
+    _report(figures, best, baseline, run)
+    return 0
+
+
+def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
+    dropouts = {name: value for name, value in asdict(options).items() if name.endswith("dropout")}
+    if options.init_from is not None:
+        source = TextGenerator.from_pretrained(options.init_from)
+        model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
+        model.load_state_dict(source.state_dict())
+        return model
+    tokenizer = TextTokenizer.train([text], options.level, options.tokenizer_size, pretokenized=options.pretokenized)
+    sizes = (
+        "embedding_size",
+        "hidden_size",
+        "num_layers",
+        "cell",
+        "tied",
+        "residual",
+        "ngram_order",
+        "ngram_buckets",
+    )
+    try:
+        return TextGenerator(tokenizer=tokenizer, **{name: getattr(options, name) for name in sizes}, **dropouts)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _sources(data: str | None) -> list[str] | None:
+    """Several sources are separated by commas, unless there is a file of just that name."""
+    if data is None:
+        return None
+    return [data] if Path(data).exists() else [part.strip() for part in data.split(",")]
+
+
+def _figures(model: TextGenerator, tokens: Tensor, characters: int) -> dict[str, float]:
+    assert model.tokenizer is not None
+    figures = _token_figures(carried_nats(model, tokens), model.tokenizer, len(tokens) - 1, characters)
+    if model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
+        figures["nats_per_character_window_256"] = window_nats(model, *fresh_windows(tokens, FRESH_WINDOW))
+    return figures
+
+
+def _token_figures(nats: float, tokenizer: TextTokenizer, tokens: int, characters: int) -> dict[str, float]:
+    figures = {"nats_per_token": nats, "perplexity": math.exp(nats)}
+    if tokenizer.level != "word":  # unknown words would make bits a character look better than they are
+        figures["bits_per_character"] = nats * tokens / characters / math.log(2)
+    return figures
+
+
+def _facts(progress: Progress, parameters: int, device: torch.device, precision: str, seed: int) -> dict[str, Any]:
+    return {
+        "parameters": parameters,
+        "training_minutes": round(progress.training_seconds / 60, 3),
+        "evaluation_minutes": round(progress.evaluation_seconds / 60, 3),
+        "tokens_per_second": round(progress.tokens / progress.training_seconds),
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "seed": seed,
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "zoo": version("sequence-zoo"),
+        },
+    }
+
+
+def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenerator, run: RunFolder) -> None:
+    unit = "bits_per_character" if "bits_per_character" in figures["validation"] else "perplexity"
+    samples = [
+        (
+            f"network, temperature {temperature}",
+            best.generate("", max_new_tokens=300, temperature=temperature, seed=0),
+        )
+        for temperature in SAMPLE_TEMPERATURES
+    ]
+    samples.append(
+        (
+            "n-gram baseline, temperature 0.8",
+            baseline.generate("", max_new_tokens=300, temperature=0.8, seed=0),
+        )
+    )
+    text = "".join(f"--- {title} ---\n{sample}\n\n" for title, sample in samples)
+    with (run.path / "samples.txt").open("a", encoding="utf-8") as file:
+        file.write(text)
+    print(f"\n{text}")
+    for title, split in (("network", "validation"), ("n-gram baseline", "markov_validation")):
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures[split].items())
+        print(f"{title}: {shown}")
+    ratio = figures["markov_validation"][unit] / figures["validation"][unit]
+    print(f"{unit} of counting n-grams / of the network: {ratio:.3f}")
+    minutes, speed = figures["training_minutes"], figures["tokens_per_second"]
+    print(f"{minutes} minutes of training, {speed:,} tokens/s; run in {run.path}")
+    print(f"try: python scripts/generate_text.py {shlex.quote(str(run.path))} --prompt 'The '")
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """The options as config.yaml holds them: without those that say what to do with a folder that is there."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    return {name: value for name, value in values.items() if name not in ("overwrite", "resume")}
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,131 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.core import reorder
+from zoo.core.ngrams import NgramEmbedding
+
+VOCABULARY = 7
+
+
+def make_embedding(order=3, buckets=10_000):
+    torch.manual_seed(0)
+    return NgramEmbedding(VOCABULARY, 5, order, buckets)
+
+
+def embed(embedding, tokens, recent=None, lengths=None):
+    tokens = torch.tensor(tokens)
+    recent = embedding.initial_recent(len(tokens), tokens.device) if recent is None else recent
+    return embedding(tokens, recent, lengths)
+
+
+def same(one, other):
+    return torch.allclose(one, other, rtol=0, atol=1e-7)
+
+
+token_lists = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.lists(token_lists, min_size=1, max_size=4), st.data())
+def test_ragged_rows_and_carried_state_equal_each_whole_row(order, rows, data):
+    embedding = make_embedding(order, buckets=97)
+    longest = max(map(len, rows))
+    padded = [row + [0] * (longest - len(row)) for row in rows]
+    embedded, recent = embed(embedding, padded, lengths=torch.tensor([len(row) for row in rows]))
+    assert recent.shape == (order - 1, len(rows))
+    for number, row in enumerate(rows):
+        cut = data.draw(st.integers(0, len(row) - 1)) if len(row) > 1 else 0
+        whole, whole_recent = embed(embedding, [row])
+        assert same(embedded[number, : len(row)], whole[0])
+        assert torch.equal(recent[:, number], whole_recent[:, 0])
+        expected = ([-1] * (order - 1) + row)[-(order - 1) :]
+        assert whole_recent[:, 0].tolist() == expected
+        if cut:
+            first, carried = embed(embedding, [row[:cut]])
+            second, carried = embed(embedding, [row[cut:]], carried)
+            assert same(torch.cat([first, second], dim=1), whole)
+            assert torch.equal(carried, whole_recent)
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_an_embedding_depends_on_the_last_tokens_of_its_order_alone(order):
+    embedding = make_embedding(order)
+    row = [1, 2, 3, 4, 5, 6, 0, 1, 3]
+    before, _ = embed(embedding, [row])
+    for changed in range(len(row)):
+        other = list(row)
+        other[changed] = (other[changed] + 1) % VOCABULARY
+        after, _ = embed(embedding, [other])
+        for position in range(len(row)):
+            inside = changed <= position < changed + order
+            assert same(before[0, position], after[0, position]) != inside, (changed, position)
+
+
+def test_the_same_tokens_mean_the_same_wherever_they_stand():
+    embedding = make_embedding(3)
+    embedded, _ = embed(embedding, [[4, 1, 2, 3, 0, 5, 1, 2, 3]])
+    assert same(embedded[0, 3], embedded[0, 8])
+
+
+def test_a_token_at_the_start_differs_from_one_after_token_zero():
+    embedding = make_embedding(2)
+    alone, _ = embed(embedding, [[3]])
+    after_zero, _ = embed(embedding, [[0, 3]])
+    assert not same(alone[0, 0], after_zero[0, 1])
+
+
+def test_the_order_of_tokens_counts():
+    embedding = make_embedding(2)
+    embedded, _ = embed(embedding, [[1, 2], [2, 1]])
+    assert not same(embedded[0, 1], embedded[1, 1])
+
+
+def test_it_is_the_sum_of_one_row_of_each_table():
+    embedding = make_embedding(4, buckets=30)
+    embedded, _ = embed(embedding, [[1, 2, 3, 4]])
+    found = any(
+        same(embedded[0, 3], embedding.tables[0].weight[a] + embedding.tables[1].weight[b] + table_c)
+        for a in range(embedding.tables[0].num_embeddings)
+        for b in range(embedding.tables[1].num_embeddings)
+        for table_c in embedding.tables[2].weight
+    )
+    assert found
+
+
+def test_hash_spreads_ngrams_over_the_tables():
+    vocabulary = 60
+    torch.manual_seed(0)
+    embedding = NgramEmbedding(vocabulary, 3, 2, 2000)
+    first, second = torch.meshgrid(torch.arange(vocabulary), torch.arange(vocabulary), indexing="ij")
+    bigrams = torch.stack([first.flatten(), second.flatten()], dim=1)
+    embedded, _ = embed(embedding, bigrams.tolist())
+    used = torch.unique(embedded[:, 1], dim=0)
+    # 3,600 bigrams drawn at random into 2,000 rows would fill 83.5 percent of them.
+    assert len(used) > 0.78 * 2000
+
+
+def test_tables_are_no_larger_than_the_number_of_ngrams():
+    embedding = make_embedding(4, buckets=100)
+    assert [table.num_embeddings for table in embedding.tables] == [49, 100, 100]
+
+
+def test_large_vocabularies_do_not_overflow():
+    torch.manual_seed(0)
+    embedding = NgramEmbedding(2_000_000, 2, 8, 1000)
+    embedded, _ = embed(embedding, [[1_999_999] * 12])
+    assert embedded.isfinite().all()
+
+
+def test_recent_is_reordered_like_any_state():
+    embedding = make_embedding(3)
+    _, recent = embed(embedding, [[1, 2, 3], [4, 5, 6]])
+    (picked,) = reorder((recent,), torch.tensor([1, 1, 0]))
+    assert picked.T.tolist() == [[5, 6], [5, 6], [2, 3]]
+
+
+@pytest.mark.parametrize(("order", "buckets"), [(1, 10), (9, 10), (2, 0)])
+def test_bad_arguments_are_refused(order, buckets):
+    with pytest.raises(ValueError, match="but must be"):
+        NgramEmbedding(5, 4, order, buckets)

@@ -1,0 +1,1 @@
+"""Recurrent sequence architectures for all four patterns, on one shared recurrent core."""

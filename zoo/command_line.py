@@ -1,0 +1,87 @@
+"""From typed options to a script's command line, and from an error to one line and exit code 2."""
+
+import itertools
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from zoo.errors import InputError
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps a description's lines as they are: they hold example commands."""
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise InputError(" ".join(message.split()))
+
+
+def parse_options(
+    description: str,
+    *classes: type[Any],
+    positional: tuple[str, ...] = (),
+    arguments: list[str] | None = None,
+) -> list[Any]:
+    """Read the command line into one instance of each data class; their fields become flat options.
+
+    `--config FILE` takes a YAML file of options; what stands after it on the command line wins. A bool option may
+    be given without a value.
+
+    Args:
+        description: what the script does, for `--help`.
+        classes: data classes whose docstrings describe their fields.
+        positional: options that may also be given without their names, in this order, before all others.
+        arguments: in place of the command line's.
+
+    Raises:
+        InputError: an unknown option, or a value of the wrong type or out of its range.
+    """
+    parser = _Parser(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file of options; a run folder has one.")
+    flags = set()
+    for options in classes:
+        parser.add_class_arguments(options, fail_untyped=True)
+        flags |= {f"--{field.name}" for field in fields(options) if field.type in (bool, "bool")}
+    arguments = sys.argv[1:] if arguments is None else arguments
+    namespace = parser.parse_args(_with_flag_values(_with_names(arguments, positional), flags))
+    values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
+    try:
+        return [options(**{field.name: values[field.name] for field in fields(options)}) for options in classes]
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:
+    """`RUN --seed 1` means `--run RUN --seed 1`."""
+    bare = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if len(bare) > len(positional):
+        raise InputError(f"{bare[len(positional)]!r} was not expected: options begin with --")
+    named = [part for name, value in zip(positional, bare, strict=False) for part in (f"--{name}", value)]
+    return named + arguments[len(bare) :]
+
+
+def _with_flag_values(arguments: list[str], flags: set[str]) -> list[str]:
+    """`--overwrite` by itself means `--overwrite true`."""
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        result.append(argument)
+        if argument in flags and following.lower() not in ("true", "false", "yes", "no"):
+            result.append("true")
+    return result
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run `main` and exit with what it returns. What a user can put right is one line and exit code 2."""
+    try:
+        sys.exit(main())
+    except (InputError, OSError) as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

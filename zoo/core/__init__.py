@@ -1,0 +1,19 @@
+"""The shared recurrent core: cells, stack, decoder. Tensors only."""
+
+from zoo.core.cells import CELLS, Cell, get_cell
+from zoo.core.decoder import RecurrentDecoder
+from zoo.core.recurrent import RecurrentCore
+from zoo.core.state import State, detach, reorder
+from zoo.core.weights import CellWeights
+
+__all__ = [
+    "CELLS",
+    "Cell",
+    "CellWeights",
+    "RecurrentCore",
+    "RecurrentDecoder",
+    "State",
+    "detach",
+    "get_cell",
+    "reorder",
+]

@@ -1,0 +1,145 @@
+"""The recurrent decoder: embed → core → scores of the next token.
+
+Under teacher forcing it runs over the whole target at once; `step` is the same computation for one token.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from zoo.core.dropout import LockedDropout, check_probability, embed_with_word_dropout
+from zoo.core.ngrams import NgramEmbedding
+from zoo.core.recurrent import RecurrentCore
+from zoo.core.state import State
+
+
+class RecurrentDecoder(nn.Module):
+    """A language model over token ids.
+
+    Args:
+        vocab_size: V.
+        embedding_size: E.
+        hidden_size: H.
+        num_layers: L.
+        cell: a name in `zoo.core.CELLS`.
+        tied: score with the embedding matrix (Press and Wolf, "Using the output embedding to improve language
+            models", 2017); where H and E differ, a linear map from H to E comes before.
+        ngram_order: above 1, the embeddings of the n-grams that end at each token are added to its own, for n up to
+            this; see `NgramEmbedding`.
+        ngram_buckets: rows of each n-gram table.
+        dropout: locked dropout between layers and on the outputs.
+        input_dropout: locked dropout on the embedded tokens.
+        embedding_dropout: share of the vocabulary whose embeddings are dropped whole, a draw a batch.
+        ngram_dropout: share of the n-gram embeddings dropped.
+        weight_dropout: share of the recurrent matrices' weights dropped.
+        residual: see `RecurrentCore`.
+
+    Raises:
+        ValueError: a size below 1, a probability outside [0, 1), or an unknown cell.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        tied: bool = False,
+        ngram_order: int = 1,
+        ngram_buckets: int = 20_000,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        ngram_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, size in (("vocab_size", vocab_size), ("embedding_size", embedding_size)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}, but must be at least 1")
+        check_probability("embedding_dropout", embedding_dropout)
+        self.vocab_size = vocab_size
+        self.embedding_dropout = embedding_dropout
+        self.embedding = nn.Embedding(vocab_size, embedding_size)
+        self.ngrams = (
+            None
+            if ngram_order == 1
+            else NgramEmbedding(vocab_size, embedding_size, ngram_order, ngram_buckets, ngram_dropout)
+        )
+        self.input_dropout = LockedDropout(input_dropout)
+        self.core = RecurrentCore(
+            cell,
+            embedding_size,
+            hidden_size,
+            num_layers,
+            dropout=dropout,
+            locked_dropout=True,
+            weight_dropout=weight_dropout,
+            residual=residual,
+        )
+        self.output_dropout = LockedDropout(dropout)
+        self.projection = nn.Linear(hidden_size, embedding_size) if tied and hidden_size != embedding_size else None
+        self.output = nn.Linear(embedding_size if tied else hidden_size, vocab_size)
+        # Small enough that scores start near zero where the matrix is also the output's.
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5 if tied else 0.5)
+        nn.init.zeros_(self.output.bias)
+        if tied:
+            self.output.weight = self.embedding.weight
+
+    def initial_state(self, batch_size: int) -> State:
+        """The core's, tensors (L, B, H); with n-gram embeddings, then the last tokens, (ngram_order - 1, B)."""
+        state = self.core.initial_state(batch_size)
+        if self.ngrams is None:
+            return state
+        return (*state, self.ngrams.initial_recent(batch_size, state[0].device))
+
+    def features(
+        self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """What the scores are computed from: tokens (B, T) -> (B, T, H), state. Rows are padded on the right."""
+        state = self.initial_state(len(tokens)) if state is None else state
+        embedded, recent = self._embed(tokens, state, lengths)
+        outputs, core_state = self.core(embedded, self._core_state(state), lengths)
+        return self.output_dropout(outputs), core_state + recent
+
+    def _embed(self, tokens: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        p = self.embedding_dropout if self.training else 0.0
+        embedded = embed_with_word_dropout(tokens, self.embedding.weight, p)
+        recent: State = ()
+        if self.ngrams is not None:
+            ngrams, last = self.ngrams(tokens, state[-1], lengths)
+            embedded, recent = embedded + ngrams, (last,)
+        return self.input_dropout(embedded), recent
+
+    def _core_state(self, state: State) -> State:
+        return state if self.ngrams is None else state[:-1]
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Features (..., H) -> logits (..., V)."""
+        if self.projection is not None:
+            features = self.projection(features)
+        return self.output(features)
+
+    def forward(
+        self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Tokens (B, T), state or None for zeros, lengths (B,) or None -> logits (B, T, V), state.
+
+        Logits at step t score the token after the t-th. Those in a row's padding mean nothing.
+        """
+        features, state = self.features(tokens, state, lengths)
+        return self.scores(features), state
+
+    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
+        """Read prompts: tokens (B, T) padded on the right, lengths (B,) -> logits (B, V) of what follows, state."""
+        features, state = self.features(tokens, None, lengths)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        return self.scores(features[rows, lengths - 1]), state
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token a row: (B,), state -> logits (B, V), state."""
+        embedded, recent = self._embed(tokens[:, None], state)
+        output, core_state = self.core.step(embedded[:, 0], self._core_state(state))
+        return self.scores(self.output_dropout(output[:, None])[:, 0]), core_state + recent

@@ -1,0 +1,59 @@
+"""Whole sequences of the classic cells in one call of PyTorch's own kernels.
+
+On a GPU these are cuDNN's; on a CPU `torch.lstm` is oneDNN's fused kernel, in float32 and bfloat16, as long as its
+input is padded. `PackedSequence` would leave that kernel for a loop over steps several times slower, so ragged
+rows run padded here and their padding is made harmless instead.
+"""
+
+import torch
+from torch import Tensor
+
+from zoo.core.state import State
+from zoo.core.weights import CellWeights
+
+# sigmoid(±SATURATED) is exactly 1 or 0 in every float type.
+SATURATED = 1e4
+
+
+def rnn_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
+    """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `rnn_step` for the equations."""
+    start = state[0][None].to(x.dtype).contiguous()
+    outputs, last = torch.rnn_tanh(x, start, list(_flat(weights)), True, 1, 0.0, False, False, True)
+    return outputs, (last[0] if lengths is None else last_outputs(outputs, lengths),)
+
+
+def gru_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
+    """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `gru_step` for the equations."""
+    start = state[0][None].to(x.dtype).contiguous()
+    outputs, last = torch.gru(x, start, list(_flat(weights)), True, 1, 0.0, False, False, True)
+    return outputs, (last[0] if lengths is None else last_outputs(outputs, lengths),)
+
+
+def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
+    """x (B, T, I), state ((B, H), (B, H)) -> outputs (B, T, H), state. See `lstm_step` for the equations.
+
+    The kernel returns every step's output but only the last step's cell. A ragged row's cell is carried through
+    its padding unchanged: one more input feature, 1 in padding, shuts the input gate and opens the forget gate
+    fully, so that c' = 1·c + 0 exactly and gradients pass as they are.
+    """
+    ih, hh, bias_ih, bias_hh = _flat(weights)
+    if lengths is not None:
+        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
+        x = torch.cat([x, padding[..., None].to(x.dtype)], dim=-1)
+        # Blocks i, f, g, o.
+        hold = torch.tensor([-SATURATED, SATURATED, 0.0, 0.0], dtype=ih.dtype, device=ih.device)
+        ih = torch.cat([ih, hold.repeat_interleave(hh.shape[1])[:, None]], dim=1)
+    h, c = (part[None].to(x.dtype).contiguous() for part in state)
+    outputs, h, c = torch.lstm(x, (h, c), [ih, hh, bias_ih, bias_hh], True, 1, 0.0, False, False, True)
+    return outputs, (h[0] if lengths is None else last_outputs(outputs, lengths), c[0])
+
+
+def last_outputs(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Each row's output at its own last step: (B, T, H), (B,) -> (B, H)."""
+    index = (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])
+    return outputs.gather(1, index).squeeze(1)
+
+
+def _flat(weights: CellWeights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    assert weights.hh is not None and weights.bias_hh is not None
+    return weights.ih, weights.hh, weights.bias_ih, weights.bias_hh

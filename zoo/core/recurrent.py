@@ -1,0 +1,235 @@
+"""The shared recurrent core: layers of any cell, in one direction or both, with ragged lengths and state as a value."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.core.cells import get_cell
+from zoo.core.dropout import LockedDropout, check_probability
+from zoo.core.state import State
+from zoo.core.weights import CellWeights
+
+
+class RecurrentCore(nn.Module):
+    """Stacked recurrent layers.
+
+    For `rnn`, `lstm` and `gru` the parameters are named, laid out and computed with as in `torch.nn.RNN`, `LSTM`
+    and `GRU`, so a `state_dict` of one loads into the other (without `residual`, which adds norms).
+
+    Args:
+        cell: a name in `zoo.core.CELLS`.
+        input_size: I.
+        hidden_size: H, of one direction.
+        num_layers: L.
+        bidirectional: read each row from both ends and join the two outputs.
+        dropout: share dropped between layers.
+        locked_dropout: draw that dropout once a row instead of at each step (Gal and Ghahramani, 2016).
+        weight_dropout: share of the recurrent matrices' weights dropped at each call (AWD-LSTM, Merity et al., 2018).
+        residual: normalise each layer's input (pre-norm) and add its input to its output wherever the two are
+            equally wide; normalise once more at the end.
+        forget_bias: initial bias of the forget gate, where the cell has one (Jozefowicz et al., 2015: 1).
+
+    Raises:
+        ValueError: an unknown cell, a size below 1, a probability outside [0, 1), or `weight_dropout` on a cell
+            without recurrent matrices.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        locked_dropout: bool = False,
+        weight_dropout: float = 0.0,
+        residual: bool = False,
+        forget_bias: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, size in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
+            if size < 1:
+                raise ValueError(f"{name} is {size}, but must be at least 1")
+        check_probability("dropout", dropout)
+        check_probability("weight_dropout", weight_dropout)
+        self.cell = get_cell(cell)
+        if weight_dropout and not self.cell.recurrent_weights:
+            raise ValueError(f"weight_dropout is {weight_dropout}, but {cell} has no recurrent matrices to drop from")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.num_directions = 2 if bidirectional else 1
+        self.output_size = hidden_size * self.num_directions
+        self.weight_dropout = weight_dropout
+        self.residual = residual
+        self.dropout: nn.Module = LockedDropout(dropout) if locked_dropout else nn.Dropout(dropout)
+        sizes = [input_size] + [self.output_size] * (num_layers - 1)
+        for layer, size in enumerate(sizes):
+            for direction in range(self.num_directions):
+                self._add_parameters(layer, direction, size)
+        # Beside the flat parameters and not inside a layer module, to keep their names those of torch.nn.
+        self.norms = nn.ModuleList([nn.LayerNorm(size) for size in [*sizes, self.output_size]] if residual else [])
+        self.reset_parameters(forget_bias)
+
+    def _add_parameters(self, layer: int, direction: int, input_size: int) -> None:
+        rows = self.cell.gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size)}
+        if self.cell.recurrent_weights:
+            shapes["weight_hh"] = (rows, self.hidden_size)
+        shapes["bias_ih"] = (rows,)
+        if self.cell.recurrent_weights:
+            shapes["bias_hh"] = (rows,)
+        for name, shape in shapes.items():
+            self.register_parameter(f"{name}_{_suffix(layer, direction)}", nn.Parameter(torch.empty(shape)))
+
+    @torch.no_grad()
+    def reset_parameters(self, forget_bias: float = 1.0) -> None:
+        """Input blocks Xavier-uniform, recurrent ones orthogonal (Saxe et al., 2014), biases 0 but `forget_bias`."""
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                parameter.zero_()
+            else:
+                for block in parameter.chunk(self.cell.gates):
+                    if name.startswith("weight_hh"):
+                        nn.init.orthogonal_(block)
+                    else:
+                        nn.init.xavier_uniform_(block)
+            if name.startswith("bias_ih") and self.cell.forget_gate is not None:
+                parameter.chunk(self.cell.gates)[self.cell.forget_gate].fill_(forget_bias)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros: as many tensors as the cell's state has, each (L·D, B, H)."""
+        shape = (self.num_layers * self.num_directions, batch_size, self.hidden_size)
+        return tuple(self.weight_ih_l0.new_zeros(shape) for _ in range(self.cell.state_parts))
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over whole sequences.
+
+        Args:
+            inputs: (B, T, I), rows padded on the right.
+            state: what an earlier call returned, or None for zeros; tensors (L·D, B, H).
+            lengths: (B,), int64, each row's own steps, 1 to T; None where every row has T. What stands in the
+                padding has no effect on any result.
+
+        Returns:
+            outputs (B, T, D·H) of the last layer, zero in the padding, and the state after each row's last step.
+            Under autocast both are in its precision (the state of `mingru` and `minlstm` stays float32).
+        """
+        state = self._check(inputs, state, lengths)
+        dtype = _compute_dtype(inputs)
+        padding = None
+        if lengths is not None:
+            lengths = lengths.to(inputs.device)
+            padding = (torch.arange(inputs.shape[1], device=inputs.device) >= lengths[:, None])[..., None]
+            inputs = inputs.masked_fill(padding, 0)
+        finals: list[State] = []
+        outputs = inputs
+        for layer in range(self.num_layers):
+            x = self._layer_input(outputs, layer).to(dtype)
+            directions = []
+            for direction in range(self.num_directions):
+                index = layer * self.num_directions + direction
+                start = tuple(part[index] for part in state)
+                y, final = self.cell.sequence(
+                    reverse(x, lengths) if direction else x,
+                    start,
+                    self._weights(layer, direction, dtype),
+                    lengths,
+                )
+                directions.append(reverse(y, lengths) if direction else y)
+                finals.append(final)
+            y = torch.cat(directions, dim=-1) if self.num_directions == 2 else directions[0]
+            if padding is not None:
+                y = y.masked_fill(padding, 0)
+            outputs = self._join(outputs, y)
+        if self.residual:
+            outputs = self.norms[-1](outputs).to(dtype)
+            outputs = outputs if padding is None else outputs.masked_fill(padding, 0)
+        return outputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def step(self, input: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step by the cell's plain equations: input (B, I), state -> output (B, H), state.
+
+        Raises ValueError on a bidirectional core, whose backward direction needs the whole row.
+        """
+        if self.num_directions == 2:
+            raise ValueError("a bidirectional core cannot step: its backward direction starts at the row's end")
+        self._check_state(state, len(input))
+        dtype = _compute_dtype(input)
+        finals: list[State] = []
+        output = input
+        for layer in range(self.num_layers):
+            x = self._layer_input(output[:, None], layer)[:, 0].to(dtype)
+            start = tuple(part[layer] for part in state)
+            final = self.cell.step(x, start, self._weights(layer, 0, dtype))
+            finals.append(final)
+            output = self._join(output, final[0].to(dtype))
+        if self.residual:
+            output = self.norms[-1](output).to(dtype)
+        return output, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def _layer_input(self, x: Tensor, layer: int) -> Tensor:
+        if self.residual:
+            x = self.norms[layer](x)
+        return self.dropout(x) if layer else x
+
+    def _join(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y if self.residual and x.shape[-1] == y.shape[-1] else y
+
+    def _weights(self, layer: int, direction: int, dtype: torch.dtype) -> CellWeights:
+        suffix = _suffix(layer, direction)
+        ih, bias_ih = (getattr(self, f"{name}_{suffix}").to(dtype) for name in ("weight_ih", "bias_ih"))
+        if not self.cell.recurrent_weights:
+            return CellWeights(ih, bias_ih)
+        hh, bias_hh = (getattr(self, f"{name}_{suffix}").to(dtype) for name in ("weight_hh", "bias_hh"))
+        return CellWeights(ih, bias_ih, F.dropout(hh, self.weight_dropout, self.training), bias_hh)
+
+    def _check(self, inputs: Tensor, state: State | None, lengths: Tensor | None) -> State:
+        if inputs.ndim != 3 or inputs.shape[2] != self.input_size or inputs.shape[1] < 1:
+            raise ValueError(f"inputs are {tuple(inputs.shape)}, but must be (B, T, I) with T ≥ 1, I {self.input_size}")
+        if lengths is not None:
+            if lengths.shape != inputs.shape[:1]:
+                raise ValueError(f"lengths are {tuple(lengths.shape)}, but must be (B,), B {inputs.shape[0]}")
+            # On a GPU the check would wait for the device.
+            if not lengths.is_cuda and not 1 <= int(lengths.min()) <= int(lengths.max()) <= inputs.shape[1]:
+                raise ValueError(
+                    f"lengths go from {lengths.min()} to {lengths.max()}, but must be 1 to T {inputs.shape[1]}"
+                )
+        if state is None:
+            return self.initial_state(inputs.shape[0])
+        self._check_state(state, inputs.shape[0])
+        return state
+
+    def _check_state(self, state: State, batch_size: int) -> None:
+        # The kernels do not look: given another shape, oneDNN's LSTM ends the whole process.
+        shape = (self.num_layers * self.num_directions, batch_size, self.hidden_size)
+        given = [tuple(part.shape) for part in state]
+        if given != [shape] * self.cell.state_parts:
+            raise ValueError(f"state is {given}, but must be {self.cell.state_parts} tensors (L·D, B, H), each {shape}")
+
+
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Turn each row round within its own length: (B, T, H) -> (B, T, H). Padding stays where it is."""
+    if lengths is None:
+        return x.flip(1)
+    steps = torch.arange(x.shape[1], device=x.device)
+    index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _suffix(layer: int, direction: int) -> str:
+    return f"l{layer}_reverse" if direction else f"l{layer}"

@@ -1,0 +1,281 @@
+"""Text to token ids and back: characters, words or byte-level BPE, on top of Hugging Face `tokenizers`."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from zoo.errors import InputError
+
+Level = Literal["char", "word", "bpe"]
+
+UNKNOWN = "<unk>"
+DEFAULT_BPE_SIZE = 8000
+FILE_NAME = "tokenizer.json"
+PIECE_CHARACTERS = 1 << 16
+PIECES_AT_ONCE = 64  # bounds the memory that the library's encodings of a long text take
+
+# Oniguruma, which tokenizers uses, spells "dot matches newline" (?m), where Python has (?s).
+CHARACTER = r"(?m)."
+# As GPT-2 splits, but each punctuation mark, newline and further blank is a token of its own.
+WORD = (
+    r"'(?:[sdmt]|ll|ve|re)(?![\p{L}\p{M}\p{N}_])"
+    r"|\n"
+    r"| ?[\p{L}\p{M}\p{N}_]+"
+    r"| ?[^\s\p{L}\p{M}\p{N}_]"
+    r"|\s"
+)
+BLANKS = r"[^\S\n]+"
+
+
+class TextTokenizer:
+    """One tokenizer for all text models; the vocabulary and the level come back from `tokenizer.json` alone.
+
+    Levels, and what `decode(encode(text))` gives:
+
+    - `char`: a token a code point, ids in code point order. The text itself, where every character is known.
+    - `word`: a token a word with the blank before it (" the"), a punctuation mark with the blank before it, a
+      newline, or a further blank; ids by falling frequency. The text itself, where every word is known.
+    - `word`, pretokenized (Penn Treebank, WikiText): a token a blank-separated string, and `\\n` at each line
+      end. The words with one space between two and none round newlines. The string `<unk>` in the text is the
+      unknown token.
+    - `bpe`: byte-level BPE; a newline is never merged with anything. The text itself, whatever it holds.
+
+    `char` and `word` have `<unk>` as id 0; `bpe` can spell everything and has no unknown token.
+
+    A `str` with lone surrogates is not valid Unicode: pairs are joined, and what is left becomes U+FFFD.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Wrap a `tokenizers.Tokenizer` that `train` built; InputError for one of another structure."""
+        self._tokenizer = tokenizer
+        self.level, self.pretokenized = _recognise(tokenizer)
+        self.vocab_size: int = tokenizer.get_vocab_size()
+        self.unknown_id = None if self.level == "bpe" else self.token_to_id(UNKNOWN)
+        # Byte-level BPE writes byte 10 as the printable letter U+010A.
+        self.newline_id = self.token_to_id("\u010a" if self.level == "bpe" else "\n")
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        level: Level,
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        pretokenized: bool = False,
+    ) -> "TextTokenizer":
+        """Build the vocabulary of `texts`. The same texts give the same ids, on every run.
+
+        Args:
+            texts: the training texts, each a whole document or a long piece of one.
+            level: `char`, `word` or `bpe`.
+            vocab_size: the most tokens there may be, `<unk>` included. None keeps every character or word;
+                for BPE it means 8,000.
+            min_frequency: characters and words rarer than this become `<unk>`; for BPE, pairs rarer than this
+                are not merged. At equal frequency the one with the smaller code points stays.
+            pretokenized: (`word` only) words are separated by blanks already.
+
+        Raises:
+            InputError: `texts` hold no text, or an argument is out of its range.
+        """
+        if level not in get_args(Level):
+            raise InputError(f"tokenizer level is {level!r}: expected 'char', 'word' or 'bpe'")
+        if pretokenized and level != "word":
+            raise InputError(f"pretokenized text was asked for with level {level!r}: use level 'word'")
+        smallest = 256 if level == "bpe" else 2
+        if vocab_size is not None and vocab_size < smallest:
+            raise InputError(f"vocab_size is {vocab_size}: level {level!r} needs {smallest} or more")
+        if min_frequency < 1:
+            raise InputError(f"min_frequency is {min_frequency}: expected 1 or more")
+
+        pieces = _line_pieces([texts] if isinstance(texts, str) else texts)
+        first = next(pieces, None)
+        if first is None:
+            raise InputError("the texts to build a vocabulary from are empty: expected at least one character")
+        pieces = chain([first], pieces)
+
+        if level == "char":
+            vocabulary = _character_vocabulary(pieces, vocab_size, min_frequency)
+            tokenizer = Tokenizer(models.WordLevel(vocabulary, UNKNOWN))
+        elif level == "word":
+            vocabulary = _word_vocabulary(pieces, vocab_size, min_frequency, pretokenized)
+            tokenizer = Tokenizer(models.WordLevel(vocabulary, UNKNOWN))
+        else:
+            tokenizer = Tokenizer(models.BPE())
+            tokenizer.pre_tokenizer = _pre_tokenizer(level, False)
+            trainer = trainers.BpeTrainer(
+                vocab_size=vocab_size or DEFAULT_BPE_SIZE,
+                min_frequency=min_frequency,
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            )
+            tokenizer.train_from_iterator(pieces, trainer)
+        tokenizer.pre_tokenizer = _pre_tokenizer(level, pretokenized)
+        tokenizer.decoder = _decoder(level, pretokenized)
+        return cls(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; [] for ''."""
+        return list(self._tokenizer.encode(_valid_unicode(text), add_special_tokens=False).ids)
+
+    def encode_long(self, text: str) -> Tensor:
+        """The ids of a text of many MB: (N,) int32, as from `encode`, in bounded memory."""
+        text = _valid_unicode(text)
+        if self.level == "char":
+            return self._look_up(text)
+        parts = [torch.empty(0, dtype=torch.int32)]
+        pieces = _line_pieces([text])
+        while group := list(islice(pieces, PIECES_AT_ONCE)):
+            encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
+            parts += [torch.tensor(encoding.ids, dtype=torch.int32) for encoding in encodings]
+        return torch.cat(parts)
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The text of some ids, (N,) or any iterable of int. `<unk>` stays visible as `<unk>`."""
+        numbers = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        return str(self._tokenizer.decode(numbers, skip_special_tokens=False))
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token, or None. BPE tokens are in byte-level spelling (' a' is 'Ġa')."""
+        return self._tokenizer.token_to_id(token)
+
+    def id_to_token(self, id: int) -> str | None:
+        """The token of an id, or None. BPE tokens are in byte-level spelling (' a' is 'Ġa')."""
+        return self._tokenizer.id_to_token(id)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` into `folder`, which is made if it does not exist."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(Path(folder) / FILE_NAME))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TextTokenizer":
+        """Read back what `save` wrote, from the folder or from the file.
+
+        Raises:
+            InputError: the file is missing, truncated, or no tokenizer of this class.
+        """
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; expected a {FILE_NAME} or a folder that has one")
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises plain Exception for whatever it cannot parse
+            reason = " ".join(str(error).split())
+            raise InputError(f"{file} is truncated or no tokenizer ({reason}): copy it again, or train anew") from error
+        try:
+            return cls(tokenizer)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
+
+    def _look_up(self, text: str) -> Tensor:
+        # The library makes an object of every character; a table over all code points is 100 times as fast.
+        table = torch.zeros(sys.maxunicode + 1, dtype=torch.int32)  # 0 is <unk>
+        for token, id in self._tokenizer.get_vocab().items():
+            if token != UNKNOWN:
+                table[ord(token)] = id
+        if not text:
+            return table[:0]
+        order = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
+        return table[torch.frombuffer(bytearray(text.encode(order)), dtype=torch.int32)]
+
+
+def _pre_tokenizer(level: Level, pretokenized: bool) -> pre_tokenizers.PreTokenizer:
+    if level == "char":
+        return pre_tokenizers.Split(Regex(CHARACTER), "isolated")
+    if level == "word" and not pretokenized:
+        return pre_tokenizers.Split(Regex(WORD), "isolated")
+    lines = pre_tokenizers.Split("\n", "isolated")
+    if level == "word":
+        return pre_tokenizers.Sequence([lines, pre_tokenizers.Split(Regex(BLANKS), "removed")])
+    return pre_tokenizers.Sequence([lines, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+def _decoder(level: Level, pretokenized: bool) -> decoders.Decoder:
+    if level == "bpe":
+        return decoders.ByteLevel()
+    if not pretokenized:
+        return decoders.Fuse()
+    return decoders.Sequence(
+        [
+            decoders.Replace(Regex("^"), " "),
+            decoders.Fuse(),
+            decoders.Replace(Regex(" ?\n ?"), "\n"),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+
+
+def _recognise(tokenizer: Tokenizer) -> tuple[Level, bool]:
+    """The level whose parts `tokenizer` has, and whether it is for pretokenized text."""
+    model = tokenizer.model
+    structures: tuple[tuple[Level, bool], ...] = (
+        ("char", False),
+        ("word", False),
+        ("word", True),
+        ("bpe", False),
+    )
+    for level, pretokenized in structures:
+        same_model = isinstance(model, models.BPE if level == "bpe" else models.WordLevel)
+        same_parts = all(
+            part is not None and part.__getstate__() == expected.__getstate__()
+            for part, expected in (
+                (tokenizer.pre_tokenizer, _pre_tokenizer(level, pretokenized)),
+                (tokenizer.decoder, _decoder(level, pretokenized)),
+            )
+        )
+        if same_model and same_parts and (level == "bpe" or tokenizer.token_to_id(UNKNOWN) == 0):
+            return level, pretokenized
+    raise InputError("this tokenizer was not made by TextTokenizer: train one with TextTokenizer.train")
+
+
+def _character_vocabulary(pieces: Iterable[str], vocab_size: int | None, min_frequency: int) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for piece in pieces:
+        counts.update(piece)
+    ranked = sorted((-count, character) for character, count in counts.items() if count >= min_frequency)
+    kept = sorted(character for _, character in ranked[: None if vocab_size is None else vocab_size - 1])
+    return {token: id for id, token in enumerate([UNKNOWN, *kept])}
+
+
+def _word_vocabulary(
+    pieces: Iterable[str], vocab_size: int | None, min_frequency: int, pretokenized: bool
+) -> dict[str, int]:
+    # Counted by the library's trainer, but in a tokenizer of its own: the trainer would make <unk> an "added"
+    # token, which is cut out of any text before the pre-tokenizer sees it.
+    counter = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    counter.pre_tokenizer = _pre_tokenizer("word", pretokenized)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=sys.maxsize, min_frequency=min_frequency, show_progress=False, special_tokens=[]
+    )
+    counter.train_from_iterator(pieces, trainer)
+    ranking = counter.get_vocab()  # ids by falling frequency, then by code points
+    ranked = sorted((word for word in ranking if word != UNKNOWN), key=ranking.__getitem__)
+    kept = ranked[: None if vocab_size is None else vocab_size - 1]
+    return {token: id for id, token in enumerate([UNKNOWN, *kept])}
+
+
+def _line_pieces(texts: Iterable[str]) -> Iterator[str]:
+    """The texts in pieces that end after a newline, the one place that no token of any level spans."""
+    for text in texts:
+        text = _valid_unicode(text)
+        start = 0
+        while start < len(text):
+            newline = text.find("\n", start + PIECE_CHARACTERS - 1)
+            end = len(text) if newline < 0 else newline + 1
+            yield text[start:end]
+            start = end
+
+
+def _valid_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -1,0 +1,98 @@
+"""What turns next-token scores into one drawn token: penalties, filters, and the draw itself.
+
+Filters act on logits and hand on only the tokens that are left, so that the softmax and the draw run over a few
+columns instead of the vocabulary: `torch.multinomial` over 8,000 columns is most of a decoding step on a CPU.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the best token (greedy). 1 draws from the model as it is.
+        top_k: only the k best tokens.
+        top_p: only the fewest best tokens whose probabilities sum to at least p (nucleus; Holtzman et al., 2020).
+        min_p: only tokens at least min_p times as probable as the best (Nguyen et al., 2024).
+        repetition_penalty: scores of tokens that already stand in the row are divided by it where positive and
+            multiplied where negative (CTRL, Keskar et al., 2019); 1 for none.
+
+    Filters act after the temperature, in the order of this list.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("temperature", 0 <= self.temperature < float("inf"), "at least 0 (0 is greedy)"),
+            ("top_k", self.top_k is None or self.top_k >= 1, "at least 1"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0 (1 is none)"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be {expected}")
+
+
+def choose(logits: Tensor, options: SamplingOptions, uniform: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Choose one token a row.
+
+    Args:
+        logits: (B, V).
+        options: how.
+        uniform: (B,), each row's own number in [0, 1), float64: where on its cumulative distribution it is drawn.
+        seen: (B, V), bool, what already stands in each row; only a repetition penalty needs it.
+
+    Returns:
+        (B,), int64.
+    """
+    logits = logits.float()
+    if seen is not None and options.repetition_penalty != 1:
+        penalised = torch.where(logits > 0, logits / options.repetition_penalty, logits * options.repetition_penalty)
+        logits = torch.where(seen, penalised, logits)
+    if options.temperature == 0:
+        return logits.argmax(dim=-1)
+    # With the best at 0 and the temperature well inside float32's range, nothing overflows: the best stays 0.
+    temperature = min(max(options.temperature, 1e-30), 1e30)
+    logits = (logits - logits.max(dim=-1, keepdim=True).values) / temperature
+    logits, tokens = candidates(logits, options)
+    cumulative = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
+    # Scaled by the total, which rounding leaves a little off 1, so that the draw stays inside the row.
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    drawn = drawn.clamp(max=cumulative.shape[1] - 1)
+    return drawn.squeeze(1) if tokens is None else tokens.gather(1, drawn).squeeze(1)
+
+
+def candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor | None]:
+    """Apply top-k, top-p and min-p to logits (B, V).
+
+    Returns:
+        The logits left (B, C), -inf where a row has fewer than C, and their tokens (B, C), best first; tokens is
+        None where nothing was filtered and column n is token n.
+    """
+    tokens = None
+    if options.top_k is not None and options.top_k < logits.shape[1]:
+        logits, tokens = logits.topk(options.top_k, dim=-1)
+    if options.top_p < 1:
+        if tokens is None:
+            logits, tokens = logits.sort(dim=-1, descending=True, stable=True)
+        probabilities = torch.softmax(logits, dim=-1)
+        # A token stays if those before it do not reach p; the best always does.
+        logits = logits.masked_fill(probabilities.cumsum(dim=-1) - probabilities >= options.top_p, -torch.inf)
+    if options.min_p > 0:
+        # p / p_best = exp(logit - best logit), so no softmax is needed.
+        relative = torch.exp(logits - logits.max(dim=-1, keepdim=True).values)
+        logits = logits.masked_fill(relative < options.min_p, -torch.inf)
+    return logits, tokens

@@ -1,0 +1,22 @@
+"""Writing a file so that it is there whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` beside `path`, flush it to the disk, and only then put it in `path`'s place.
+
+    Whatever stood at `path` stays as it was if anything fails before that: a kill, a full disk (OSError).
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,6 @@
+"""One-to-many: one input unrolls into a sequence."""
+
+from zoo.one_to_many.markov_generator import MarkovGenerator
+from zoo.one_to_many.text_generator import TextGenerator
+
+__all__ = ["MarkovGenerator", "TextGenerator"]

@@ -1,0 +1,166 @@
+"""From prompts to text: what the text generator and its n-gram baseline share."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from zoo.data.tokenizer import TextTokenizer
+from zoo.decoding import Sampler, SamplingOptions, Stepper
+
+# Tokens that stand before a new one when it is turned into text: enough for any decoder's spacing, and for the
+# bytes of one character of a byte-level vocabulary.
+DECODING_CONTEXT = 8
+
+
+class _Row:
+    """One text in the making: what was generated, what may be shown of it, and whether it has ended."""
+
+    def __init__(self, tokenizer: TextTokenizer, prompt: list[int], stop: Sequence[str], max_new_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.stop = stop
+        self.left = max_new_tokens
+        self.window = prompt[-DECODING_CONTEXT:]
+        self.unshown: list[int] = []  # tokens whose text is not complete yet
+        self.text = ""
+        self.shown = 0  # characters of `text` that were handed out
+        self.ended = max_new_tokens == 0
+
+    def add(self, token: int) -> None:
+        self.unshown.append(token)
+        self.left -= 1
+        # U+FFFD at the end may be a character whose last bytes are yet to come.
+        piece = self._decode_unshown()
+        if not piece.endswith("\ufffd") or self.left == 0:
+            self._show(piece)
+        self.ended = self.ended or self.left == 0
+
+    def take(self) -> str:
+        """What can be handed out for good: all but an end that may turn out to begin a stop string."""
+        end = len(self.text)
+        if not self.ended:
+            end -= max((_overlap(self.text, stop) for stop in self.stop), default=0)
+        piece, self.shown = self.text[self.shown : end], max(self.shown, end)
+        return piece
+
+    def _decode_unshown(self) -> str:
+        before = self.tokenizer.decode(self.window)
+        return self.tokenizer.decode(self.window + self.unshown)[len(before) :]
+
+    def _show(self, piece: str) -> None:
+        # A stop string can begin in what was already there.
+        search_from = max(0, len(self.text) - max(map(len, self.stop), default=0))
+        self.text += piece
+        self.window, self.unshown = (self.window + self.unshown)[-DECODING_CONTEXT:], []
+        found = [at for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
+        if found:
+            self.text = self.text[: min(found)]
+            self.ended = True
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop` without completing it."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def generate_text(
+    model: Stepper,
+    tokenizer: TextTokenizer,
+    prompt: str | Sequence[str] = "",
+    *,
+    num_return: int | None = None,
+    **options: Any,
+) -> Any:
+    """Continue one prompt or several, of any lengths.
+
+    Args:
+        model: the decoder.
+        tokenizer: its tokenizer.
+        prompt: a text, or a list of texts.
+        num_return: that many different continuations of each prompt, as a list.
+        options: those of `stream_text`.
+
+    Returns:
+        The continuation without the prompt; for a list of prompts a list; with `num_return` a list in its place.
+        A prompt's continuation does not depend on what other prompts there are.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if num_return is not None and num_return < 1:
+        raise ValueError(f"num_return is {num_return}, but must be at least 1")
+    samples = num_return or 1
+    repeated = [text for text in prompts for _ in range(samples)]
+    texts = [""] * len(repeated)
+    for row, piece in _generate(model, tokenizer, repeated, samples, **options):
+        texts[row] += piece
+    if num_return is None:
+        return texts[0] if isinstance(prompt, str) else texts
+    grouped = [texts[start : start + samples] for start in range(0, len(texts), samples)]
+    return grouped[0] if isinstance(prompt, str) else grouped
+
+
+def stream_text(model: Stepper, tokenizer: TextTokenizer, prompt: str = "", **options: Any) -> Iterator[str]:
+    """Continue one prompt, piece by piece as it is made. The pieces joined are what `generate_text` returns.
+
+    Args:
+        model: the decoder.
+        tokenizer: its tokenizer.
+        prompt: the text to continue. Parts that the tokenizer does not know are read as its unknown token.
+        options:
+            max_new_tokens: how many tokens to add at most.
+            temperature, top_k, top_p, min_p, repetition_penalty: see `SamplingOptions`.
+            stop: a string, or several, before the first of which the text ends.
+            seed: the same seed gives the same text; None takes one by chance.
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+    return (piece for _, piece in _generate(model, tokenizer, [prompt], 1, **options))
+
+
+@torch.inference_mode()
+def _generate(
+    model: Stepper,
+    tokenizer: TextTokenizer,
+    prompts: Sequence[str],
+    samples: int,
+    *,
+    max_new_tokens: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: str | Sequence[str] = (),
+    seed: int | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Yields (row, piece of its text). Rows n·samples and on are the samples of one prompt."""
+    options = SamplingOptions(temperature, top_k, top_p, min_p, repetition_penalty)
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, but must be at least 0")
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    if not all(stops):
+        raise ValueError("a stop string is empty; it would end every text before it begins")
+    if max_new_tokens == 0 or not prompts:
+        return
+    seed = secrets.randbits(62) if seed is None else seed
+    ids = [tokenizer.encode(prompt) or [_start_id(tokenizer)] for prompt in prompts]
+    rows = [_Row(tokenizer, prompt, stops, max_new_tokens) for prompt in ids]
+    # By its number among its prompt's samples, not by its place in the batch.
+    seeds = [(seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))]
+    banned = [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
+    sampler = Sampler(model, ids, options, seeds, banned)
+    for drawn in sampler:
+        for number, token in drawn:
+            row = rows[number]
+            row.add(token)
+            if row.ended:
+                sampler.end(number)
+            if piece := row.take():
+                yield number, piece
+
+
+def _start_id(tokenizer: TextTokenizer) -> int:
+    """What stands in for an empty prompt: a new line, if the vocabulary has one."""
+    known = [token for token in (tokenizer.newline_id, tokenizer.unknown_id) if token is not None]
+    return known[0] if known else 0

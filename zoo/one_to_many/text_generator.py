@@ -1,0 +1,74 @@
+"""One-to-many: a recurrent language model that continues a prompt, token by token."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.core import RecurrentDecoder, State
+from zoo.data.tokenizer import TextTokenizer
+from zoo.one_to_many.generation import generate_text, stream_text
+from zoo.pretrained import PretrainedModel, evaluating
+
+
+class TextGenerator(PretrainedModel):
+    """A text generator: `RecurrentDecoder` without a memory, and a tokenizer.
+
+    Args:
+        vocab_size: V; may be left out where a tokenizer is given.
+        tokenizer: needed by `generate` and `stream` only.
+        architecture: the other arguments of `RecurrentDecoder`: embedding_size, hidden_size, num_layers, cell, tied,
+            ngram_order, ngram_buckets, residual and the kinds of dropout.
+
+    Raises:
+        ValueError: a size, probability or name out of range, or a `vocab_size` that is not the tokenizer's.
+    """
+
+    def __init__(
+        self, *, vocab_size: int | None = None, tokenizer: TextTokenizer | None = None, **architecture: Any
+    ) -> None:
+        super().__init__()
+        if vocab_size is None:
+            if tokenizer is None:
+                raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
+            vocab_size = tokenizer.vocab_size
+        if tokenizer is not None and tokenizer.vocab_size != vocab_size:
+            raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+        self.config = {"vocab_size": vocab_size, **architecture}
+        self.tokenizer = tokenizer
+        self.decoder = RecurrentDecoder(vocab_size=vocab_size, **architecture)
+
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Tokens (B, T), lengths (B,) or None -> logits (B, T, V): at step t, of the token after the t-th."""
+        logits, _ = self.decoder(tokens, None, lengths)
+        return logits
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean nats a token of (inputs (B, T), targets (B, T)), from a zero state."""
+        loss, _ = self.loss_and_state(batch, None)
+        return loss
+
+    def loss_and_state(self, batch: tuple[Tensor, Tensor], state: State | None) -> tuple[Tensor, State]:
+        """The same from the state that the window before ended in: a window of truncated backpropagation.
+
+        The state that comes back is still in the graph; `zoo.core.detach` cuts it off.
+        """
+        inputs, targets = batch
+        logits, state = self.decoder(inputs, state)
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten()), state
+
+    def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
+        """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options."""
+        with evaluating(self):
+            return generate_text(self.decoder, self._tokenizer(), prompt, **options)
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
+        with evaluating(self):
+            yield from stream_text(self.decoder, self._tokenizer(), prompt, **options)
+
+    def _tokenizer(self) -> TextTokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this TextGenerator has no tokenizer; give it one to generate text")
+        return self.tokenizer

@@ -1,0 +1,152 @@
+"""Saving a model as a folder and loading it from one, or from the hub by name.
+
+A folder holds `config.json` (the constructor's arguments and the architecture's name), `model.safetensors` and
+`tokenizer.json`. Nothing in it is unpickled or executed, and weights load onto the CPU whatever they were trained on.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from zoo.data.tokenizer import TextTokenizer
+from zoo.errors import InputError
+from zoo.files import write_atomically
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the `with`, and whatever mode it was in before after it."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+class PretrainedModel(nn.Module, ModelHubMixin):
+    """An architecture that saves itself with `save_pretrained(folder)` and loads with `from_pretrained`.
+
+    A subclass sets `config`, the constructor's JSON-able arguments, and takes them as keywords beside `tokenizer`.
+    """
+
+    config: dict[str, Any]
+    tokenizer: TextTokenizer | None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = {"architecture": type(self).__name__, **self.config}
+        write_atomically(save_directory / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+        write_atomically(save_directory / WEIGHTS_FILE, save(unshared_weights(self)))
+        if self.tokenizer is not None:
+            self.tokenizer.save(save_directory)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The README.md that the mixin puts beside the weights: how to use them."""
+        name = type(self).__name__
+        return ModelCard(
+            f"---\ntags:\n- sequence-zoo\n---\n\n# {name}\n\n"
+            "Trained with zoo (`pip install sequence-zoo`). To use it:\n\n"
+            f"```python\nfrom {type(self).__module__} import {name}\n\n"
+            f'model = {name}.from_pretrained("this folder, or its name on the hub")\n```\n'
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **hub_options: Any) -> Self:  # type: ignore[override]
+        """Load a saved model, onto the CPU and ready to use (in evaluation mode).
+
+        Args:
+            name: a folder, or the name of a model on the hub ("owner/model").
+            hub_options: those of `huggingface_hub.snapshot_download` (revision, token, cache_dir, ...).
+
+        Raises:
+            InputError: no such folder and no such model on the hub, or no network; a file is missing, truncated or
+                of another architecture; weights and configuration do not fit together.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = _download(str(name), hub_options)
+        config = read_config(folder, cls.__name__)
+        tokenizer = TextTokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+        try:
+            model = cls(tokenizer=tokenizer, **config)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {error}") from error
+        load_weights(model, folder / WEIGHTS_FILE)
+        return model.eval()
+
+
+def read_config(folder: Path, architecture: str) -> dict[str, Any]:
+    """The constructor's arguments from `folder`. Raises InputError unless they are those of `architecture`."""
+    file = folder / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} has no {CONFIG_FILE}: it is not a saved model or a run folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not JSON ({error}): it may be truncated; save the model again") from error
+    found = config.pop("architecture", None) if isinstance(config, dict) else None
+    if found != architecture:
+        what = f"of a {found}" if found else "of no architecture of zoo's"
+        raise InputError(f"{file} is {what}, but a {architecture} was expected")
+    return dict(config)
+
+
+def unshared_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with each tied tensor once, under its first name, contiguous: what a safetensors file takes."""
+    return {name: tensor.detach().contiguous() for name, tensor in named_tensors(model).items()}
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Copy a safetensors file into `model`. Raises InputError if it is missing, damaged or does not fit."""
+    try:
+        weights = load_file(file, device="cpu")
+    except FileNotFoundError:
+        raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
+    except SafetensorError as error:
+        raise InputError(f"{file} is not a whole safetensors file ({error}): copy or save it again") from error
+    expected = named_tensors(model)
+    for name in sorted(expected.keys() | weights.keys()):
+        if name not in weights:
+            raise InputError(f"{file} has no {name}: these weights are not of this configuration")
+        if name not in expected:
+            raise InputError(f"{file} has {name}, which this {type(model).__name__} lacks")
+        if weights[name].shape != expected[name].shape:
+            given, wanted = tuple(weights[name].shape), tuple(expected[name].shape)
+            raise InputError(f"{file}: {name} is {given}, but the configuration makes it {wanted}")
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(weights[name])
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, each tied one once, under its first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _download(name: str, options: dict[str, Any]) -> Path:
+    missing = f"{name} is not a folder here"
+    try:
+        return Path(snapshot_download(name, **options))
+    except HFValidationError:
+        raise InputError(f"{missing}, and is no name of a model on the hub (owner/model) either") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{missing}, and no such model could be had from the hub ({reason}); give the path of a saved model"
+        ) from error

@@ -1,0 +1,19 @@
+"""The training loop, the run folder and what a run needs to go on after it was stopped."""
+
+from zoo.training.loop import Outcome, Progress, train
+from zoo.training.options import TrainingOptions
+from zoo.training.precision import choose_device, choose_precision
+from zoo.training.run_folder import RunFolder, check_run_folder
+from zoo.training.task import Task
+
+__all__ = [
+    "Outcome",
+    "Progress",
+    "RunFolder",
+    "Task",
+    "TrainingOptions",
+    "check_run_folder",
+    "choose_device",
+    "choose_precision",
+    "train",
+]

@@ -1,0 +1,93 @@
+"""What a run needs to go on as if it had never stopped, in one safetensors file.
+
+Optimizers and random number generators are tensors and plain numbers, so nothing has to be pickled.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from zoo.core import State
+from zoo.errors import InputError
+from zoo.files import write_atomically
+from zoo.pretrained import named_tensors
+
+FORMAT = "zoo-checkpoint-1"
+
+
+def save_checkpoint(
+    file: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    carry: State,
+    progress: dict[str, Any],
+) -> None:
+    """Write everything atomically. `progress` is JSON-able. Raises OSError if it cannot be written."""
+    tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in named_tensors(model).items()}
+    numbers: dict[str, float] = {}
+    for number, optimizer in enumerate(optimizers):
+        for index, values in optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                name = f"optimizer.{number}.{index}.{key}"
+                if isinstance(value, Tensor):
+                    tensors[name] = value
+                elif value is not None:
+                    numbers[name] = value
+    tensors |= {f"carry.{index}": tensor for index, tensor in enumerate(carry)}
+    tensors["random.cpu"] = torch.get_rng_state()
+    for index, generator_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
+        tensors[f"random.cuda.{index}"] = generator_state
+    metadata = {"format": FORMAT, "progress": json.dumps(progress), "numbers": json.dumps(numbers)}
+    # Tensors that are views of others (a carried state may be) cannot be saved as they are.
+    packed = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    write_atomically(file, save(packed, metadata))
+
+
+def load_checkpoint(
+    file: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device
+) -> tuple[State, dict[str, Any]]:
+    """Put everything back and return the carry and `progress`.
+
+    Raises:
+        InputError: the file is missing, damaged, or not of this model and these optimizers.
+    """
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise InputError(
+            f"{file} does not exist: the run was not saved once; start it again with --overwrite"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is not a whole safetensors file ({error}): the run cannot go on from it") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{file} is not a checkpoint of this version (format {metadata.get('format')})")
+    for name, target in named_tensors(model).items():
+        source = tensors.get(f"model.{name}")
+        if source is None or source.shape != target.shape:
+            raise InputError(
+                f"{file} does not fit this model: {name} is {'missing' if source is None else tuple(source.shape)}"
+            )
+        with torch.no_grad():
+            target.copy_(source)
+    numbers = json.loads(metadata["numbers"])
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in [*tensors.items(), *numbers.items()]:
+            if name.startswith(f"optimizer.{number}."):
+                _, _, index, key = name.split(".", 3)
+                state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available():
+        saved = sorted(name for name in tensors if name.startswith("random.cuda."))
+        torch.cuda.set_rng_state_all([tensors[name] for name in saved])
+    parts = sum(name.startswith("carry.") for name in tensors)
+    carry = tuple(tensors[f"carry.{index}"].to(device) for index in range(parts))
+    return carry, json.loads(metadata["progress"])
