@@ -30,7 +30,7 @@ def parse_options(
     """Read the command line into one instance of each data class; their fields become flat options.
 
     `--config FILE` takes a YAML file of options; what stands after it on the command line wins. A bool option may
-    be given without a value.
+    be given without a value, a list of strings one at a time (`--stop A --stop B`).
 
     Args:
         description: what the script does, for `--help`.
@@ -43,13 +43,17 @@ def parse_options(
     """
     parser = _Parser(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options; a run folder has one.")
-    flags = set()
+    flags, lists, texts = set(), set(), set()
     for options in classes:
         parser.add_class_arguments(options, fail_untyped=True)
         flags |= {f"--{field.name}" for field in fields(options) if field.type in (bool, "bool")}
-    arguments = sys.argv[1:] if arguments is None else arguments
-    namespace = parser.parse_args(_with_flag_values(_with_names(arguments, positional), flags))
+        lists |= {f"--{field.name}" for field in fields(options) if field.type in (list[str], "list[str]")}
+        texts |= {field.name for field in fields(options) if field.type in (str | None, "str | None")}
+    arguments = _with_names(sys.argv[1:] if arguments is None else arguments, positional)
+    namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
+    # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
+    values |= {name: _last_value(arguments, f"--{name}") for name in texts if values[name] is None}
     try:
         return [options(**{field.name: values[field.name] for field in fields(options)}) for options in classes]
     except ValueError as error:
@@ -68,11 +72,27 @@ def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:
 def _with_flag_values(arguments: list[str], flags: set[str]) -> list[str]:
     """`--overwrite` by itself means `--overwrite true`."""
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in itertools.pairwise([*arguments, "--"]):
         result.append(argument)
         if argument in flags and following.lower() not in ("true", "false", "yes", "no"):
             result.append("true")
     return result
+
+
+def _with_added_words(arguments: list[str], lists: set[str]) -> list[str]:
+    """`--stop A --stop B` means `--stop+ A --stop+ B`, which is how jsonargparse adds to a list."""
+    parts = (argument.partition("=") for argument in arguments)
+    return [f"{name}+{equals}{value}" if name in lists else name + equals + value for name, equals, value in parts]
+
+
+def _last_value(arguments: list[str], option: str) -> str | None:
+    value = None
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        if argument == option:
+            value = following
+        elif argument.startswith(f"{option}="):
+            value = argument.removeprefix(f"{option}=")
+    return value
 
 
 def run_script(main: Callable[[], int | None]) -> None:

@@ -31,13 +31,14 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the `with`, and whatever mode it was in before after it."""
-    training = model.training
+    """Evaluation mode inside the `with`; after it each part is in the mode it was in before."""
+    before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, training in before:
+            module.training = training
 
 
 class PretrainedModel(nn.Module, ModelHubMixin):
@@ -100,6 +101,8 @@ def read_config(folder: Path, architecture: str) -> dict[str, Any]:
         raise InputError(f"{folder} has no {CONFIG_FILE}: it is not a saved model or a run folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not JSON ({error}): it may be truncated; save the model again") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
     found = config.pop("architecture", None) if isinstance(config, dict) else None
     if found != architecture:
         what = f"of a {found}" if found else "of no architecture of zoo's"
@@ -120,6 +123,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
     except SafetensorError as error:
         raise InputError(f"{file} is not a whole safetensors file ({error}): copy or save it again") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
     expected = named_tensors(model)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
@@ -146,7 +151,7 @@ def _download(name: str, options: dict[str, Any]) -> Path:
     except HFValidationError:
         raise InputError(f"{missing}, and is no name of a model on the hub (owner/model) either") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{missing}, and no such model could be had from the hub ({reason}); give the path of a saved model"
         ) from error

@@ -36,7 +36,7 @@ def make_tokens(batch=4, steps=9):
 
 def assert_states_close(got, expected):
     for part, want in zip(got, expected, strict=True):
-        torch.testing.assert_close(part, want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(part, want, rtol=1e-5, atol=1e-5)
 
 
 @every_cell
@@ -49,14 +49,14 @@ def test_steps_and_chunks_equal_the_whole_sequence(cell, kind):
     for t in range(9):
         output, state = decoder.step(tokens[:, t], state)
         stepped.append(output)
-    torch.testing.assert_close(torch.stack(stepped, dim=1), logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.stack(stepped, dim=1), logits, rtol=1e-5, atol=1e-5)
     assert_states_close(state, final)
     state, pieces = None, []
     for chunk in tokens.split([1, 2, 1, 5], dim=1):
         output, state = decoder(chunk, state)
         state = detach(state)
         pieces.append(output)
-    torch.testing.assert_close(torch.cat(pieces, dim=1), logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), logits, rtol=1e-5, atol=1e-5)
     assert_states_close(state, final)
 
 
@@ -69,9 +69,9 @@ def test_prefill_of_ragged_prompts_equals_each_prompt_alone(cell, kind):
     next_logits, _ = decoder.step(tokens[:, 0], state)
     for row, length in enumerate(lengths):
         alone, alone_state = decoder(tokens[row : row + 1, :length])
-        torch.testing.assert_close(logits[row], alone[0, -1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(logits[row], alone[0, -1], rtol=1e-5, atol=1e-5)
         expected, _ = decoder.step(tokens[row : row + 1, 0], alone_state)
-        torch.testing.assert_close(next_logits[row], expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(next_logits[row], expected[0], rtol=1e-5, atol=1e-5)
 
 
 @every_kind
@@ -92,7 +92,7 @@ def test_reordered_state_continues_the_reordered_rows(kind):
     logits, _ = decoder.step(tokens[index, 0], reorder(state, index))
     _, expected_state = decoder(tokens[index])
     expected, _ = decoder.step(tokens[index, 0], expected_state)
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 @every_kind

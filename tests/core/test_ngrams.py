@@ -85,13 +85,10 @@ def test_the_order_of_tokens_counts():
 def test_it_is_the_sum_of_one_row_of_each_table():
     embedding = make_embedding(4, buckets=30)
     embedded, _ = embed(embedding, [[1, 2, 3, 4]])
-    found = any(
-        same(embedded[0, 3], embedding.tables[0].weight[a] + embedding.tables[1].weight[b] + table_c)
-        for a in range(embedding.tables[0].num_embeddings)
-        for b in range(embedding.tables[1].num_embeddings)
-        for table_c in embedding.tables[2].weight
-    )
-    assert found
+    pairs, triples, quads = embedding.parameters()
+    sums = pairs[:, None, None] + triples[None, :, None] + quads[None, None, :]
+    distances = (sums - embedded[0, 3]).abs().amax(dim=-1)
+    assert (distances < 1e-7).sum() == 1
 
 
 def test_hash_spreads_ngrams_over_the_tables():
@@ -108,7 +105,7 @@ def test_hash_spreads_ngrams_over_the_tables():
 
 def test_tables_are_no_larger_than_the_number_of_ngrams():
     embedding = make_embedding(4, buckets=100)
-    assert [table.num_embeddings for table in embedding.tables] == [49, 100, 100]
+    assert [table.shape for table in embedding.parameters()] == [(49, 5), (100, 5), (100, 5)]
 
 
 def test_large_vocabularies_do_not_overflow():
@@ -118,6 +115,19 @@ def test_large_vocabularies_do_not_overflow():
     assert embedded.isfinite().all()
 
 
+def test_dropout_takes_whole_look_ups_in_training_alone():
+    torch.manual_seed(0)
+    embedding = NgramEmbedding(VOCABULARY, 5, 2, 49, dropout=0.5)
+    tokens = torch.randint(VOCABULARY, (20, 30)).tolist()
+    dropped, _ = embed(embedding, tokens)
+    kept, _ = embed(embedding.eval(), tokens)
+    share = dropped / kept
+    assert torch.allclose(share, share[..., :1].expand_as(share), atol=1e-4)
+    assert set(share.round(decimals=3).unique().tolist()) == {0.0, 2.0}
+    assert 0.4 < (share == 0).float().mean() < 0.6
+    assert same(embed(embedding, tokens)[0], kept)
+
+
 def test_recent_is_reordered_like_any_state():
     embedding = make_embedding(3)
     _, recent = embed(embedding, [[1, 2, 3], [4, 5, 6]])
@@ -125,7 +135,10 @@ def test_recent_is_reordered_like_any_state():
     assert picked.T.tolist() == [[5, 6], [5, 6], [2, 3]]
 
 
-@pytest.mark.parametrize(("order", "buckets"), [(1, 10), (9, 10), (2, 0)])
-def test_bad_arguments_are_refused(order, buckets):
-    with pytest.raises(ValueError, match="but must be"):
-        NgramEmbedding(5, 4, order, buckets)
+@pytest.mark.parametrize(
+    ("order", "buckets", "dropout", "name"),
+    [(1, 10, 0, "order"), (9, 10, 0, "order"), (2, 0, 0, "buckets"), (2, 10, 1, "dropout")],
+)
+def test_bad_arguments_are_refused(order, buckets, dropout, name):
+    with pytest.raises(ValueError, match=f"ngram_{name} is .*, but must be"):
+        NgramEmbedding(5, 4, order, buckets, dropout)

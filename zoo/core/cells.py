@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.fused import gru_sequence, lstm_sequence, rnn_sequence
-from zoo.core.scan import mingru_sequence, minlstm_sequence
+from zoo.core.scan import TINY, mingru_sequence, minlstm_sequence
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -75,30 +75,35 @@ def gru_step(x: Tensor, state: State, weights: CellWeights) -> State:
 
 
 def mingru_step(x: Tensor, state: State, weights: CellWeights) -> State:
-    """Feng et al., "Were RNNs all we needed?", 2024, section 3.1. Blocks: candidate, z. State in float32.
+    """Feng et al., "Were RNNs all we needed?", 2024, section 3.1. Blocks: candidate, z. State at least in float32.
 
     h' = (1 - σ(z))·h + σ(z)·candidate
     """
-    h = state[0].float()
-    candidate, z = _input_product(x, weights).float().chunk(2, dim=-1)
+    h, products = _at_least_float32(state[0], _input_product(x, weights))
+    candidate, z = products.chunk(2, dim=-1)
     z = torch.sigmoid(z)
     return ((1 - z) * h + z * candidate,)
 
 
 def minlstm_step(x: Tensor, state: State, weights: CellWeights) -> State:
-    """Feng et al., 2024, section 3.2: gates made to sum to one. Blocks: candidate, i, f. State in float32.
+    """Feng et al., 2024, section 3.2: gates made to sum to one. Blocks: candidate, i, f. State at least in float32.
 
     i' = σ(i) / (σ(i) + σ(f));  h' = (1 - i')·h + i'·candidate
     """
-    h = state[0].float()
-    candidate, i, f = _input_product(x, weights).float().chunk(3, dim=-1)
-    # The same as σ(logσ(i) - logσ(f)), which does not become 0/0 where both are far below zero.
-    share = torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
+    h, products = _at_least_float32(state[0], _input_product(x, weights))
+    candidate, i, f = products.chunk(3, dim=-1)
+    i, f = torch.sigmoid(i), torch.sigmoid(f)
+    share = i / (i + f + TINY)
     return ((1 - share) * h + share * candidate,)
 
 
 def _input_product(x: Tensor, weights: CellWeights) -> Tensor:
     return F.linear(x, weights.ih, weights.bias_ih)
+
+
+def _at_least_float32(h: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(products.dtype, torch.float32)
+    return h.to(dtype), products.to(dtype)
 
 
 def _state_product(h: Tensor, weights: CellWeights) -> Tensor:

@@ -106,7 +106,8 @@ class RecurrentCore(nn.Module):
     def initial_state(self, batch_size: int) -> State:
         """Zeros: as many tensors as the cell's state has, each (L·D, B, H)."""
         shape = (self.num_layers * self.num_directions, batch_size, self.hidden_size)
-        return tuple(self.weight_ih_l0.new_zeros(shape) for _ in range(self.cell.state_parts))
+        like = next(self.parameters())
+        return tuple(like.new_zeros(shape) for _ in range(self.cell.state_parts))
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None

@@ -3,88 +3,190 @@
 Every product is done for all steps at once. What is left is h[t] = h[t-1] + z[t]·(candidate[t] - h[t-1]), a linear
 recurrence in h, done in float32 whatever the products' precision: in bfloat16 a step with a small z would
 round away, and the loss would grow with the length. Its terms are products of numbers in [0, 1], never quotients
-or logarithms, so it is exact to rounding at any length.
+or logarithms of them, so it is exact to rounding at any length.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.core.fused import last_outputs
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
+
+# What a chunk of steps takes on a CPU: small enough that its gates, scan and gradients stay in the cache between
+# one pointwise operation and the next; these cells are bound by memory traffic, not by arithmetic.
+CHUNK_ELEMENTS = 2**19
+
+# Keeps 0 / 0 from two gates that both underflow; below what float32 tells from any sigmoid that does not.
+TINY = 1e-30
+
+
+class Gates(NamedTuple):
+    """A cell's pointwise part, forward and back. Blocks, candidate, z (in [0, 1]) and gradients share one shape.
+
+    Attributes:
+        forward: the G blocks of products -> candidate, z, and what backward needs beside them.
+        backward: gradients of candidate and z, then z and what forward kept -> the blocks' gradients.
+    """
+
+    forward: Callable[..., tuple[Tensor, ...]]
+    backward: Callable[..., tuple[Tensor, ...]]
+
+
+def _mingru_forward(candidate: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+    return candidate, torch.sigmoid(z)
+
+
+def _mingru_backward(candidate_grad: Tensor, z_grad: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+    return candidate_grad, torch.ops.aten.sigmoid_backward(z_grad, z)
+
+
+def _minlstm_forward(candidate: Tensor, i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+    i, f = torch.sigmoid(i), torch.sigmoid(f)
+    return candidate, i / (i + f).add_(TINY), i, f
+
+
+def _minlstm_backward(candidate_grad: Tensor, z_grad: Tensor, z: Tensor, i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+    # z = i / (i + f) is the sigmoid of log i - log f, and log σ has the derivative 1 - σ.
+    through = torch.ops.aten.sigmoid_backward(z_grad, z)
+    return candidate_grad, torch.addcmul(through, through, i, value=-1), (through * f).sub_(through)
+
+
+MINGRU = Gates(_mingru_forward, _mingru_backward)
+MINLSTM = Gates(_minlstm_forward, _minlstm_backward)
 
 
 def mingru_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
     """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `mingru_step` for the equations."""
-    candidate, z = F.linear(x, weights.ih, weights.bias_ih).float().chunk(2, dim=-1)
-    return _scan_and_finish(candidate, torch.sigmoid(z), state, lengths, x.dtype)
+    return _sequence(x, state, weights, lengths, MINGRU)
 
 
 def minlstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
     """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `minlstm_step` for the equations."""
-    candidate, i, f = F.linear(x, weights.ih, weights.bias_ih).float().chunk(3, dim=-1)
-    return _scan_and_finish(candidate, _minlstm_share(i, f), state, lengths, x.dtype)
+    return _sequence(x, state, weights, lengths, MINLSTM)
 
 
-def _minlstm_share(i: Tensor, f: Tensor) -> Tensor:
-    """σ(i) / (σ(i) + σ(f)), written so that it is finite however far below zero both are."""
-    return torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
+def _sequence(
+    x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None, gates: Gates
+) -> tuple[Tensor, State]:
+    inside = None
+    if lengths is not None:
+        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
+    products = F.linear(x, weights.ih, weights.bias_ih)
+    outputs, last = gated_scan(gates, products, state[0].to(torch.promote_types(x.dtype, torch.float32)), inside)
+    return outputs, (last,)
 
 
-def lerp_scan(candidate: Tensor, z: Tensor, initial: Tensor) -> Tensor:
-    """h[t] = (1 - z[t])·h[t-1] + z[t]·candidate[t] for every t.
+def gated_scan(gates: Gates, products: Tensor, initial: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """h[t] = (1 - z[t])·h[t-1] + z[t]·candidate[t] for every t, with candidate and z from `gates`.
 
     Args:
-        candidate: (B, T, H).
-        z: (B, T, H), each in [0, 1].
-        initial: (B, H), h before the first step.
+        gates: what makes candidate and z of the products.
+        products: (B, T, G·H), the G blocks side by side.
+        initial: (B, H), h before the first step, in the type to compute in.
+        inside: (B, T, 1), bool; where False, h stays as it is. None where every row has T steps.
 
     Returns:
-        (B, T, H), every step's h.
+        (B, T, H), every step's h in the type of `products`, and (B, H), the last h in the type of `initial`.
     """
-    result: Tensor = _LerpScan.apply(candidate, z, initial)  # type: ignore[no-untyped-call]
-    return result
+    return _GatedScan.apply(gates, products, initial, inside)
 
 
-class _LerpScan(torch.autograd.Function):
+class _GatedScan(torch.autograd.Function):
     """The scan with its gradient, which is the same recurrence run backward.
 
-    Autograd's own graph would hold a node a step; this keeps three (B, T, H) tensors.
+    Autograd's own graph would hold a node a step. This keeps the products and h, and makes the gates anew.
     """
 
     @staticmethod
-    def forward(ctx: Any, candidate: Tensor, z: Tensor, initial: Tensor) -> Tensor:
-        h = _scan_tree(1 - z, z * candidate, initial) if z.is_cuda else _lerp_loop(candidate, z, initial)
-        ctx.save_for_backward(candidate, z, initial, h)
-        return h
+    def forward(
+        ctx: Any, gates: Gates, products: Tensor, initial: Tensor, inside: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        outputs = products.new_empty(*products.shape[:2], initial.shape[1])
+        last = initial
+        for start, stop in _chunks(products):
+            candidate, z, *_ = gates.forward(*_blocks(products, initial, start, stop))
+            if inside is not None:
+                z = z * _inside(inside, start, stop)
+            h = _scan(candidate, z, last)
+            last = h[-1]
+            outputs[:, start:stop] = h.transpose(0, 1)
+        ctx.gates = gates
+        ctx.save_for_backward(products, initial, inside, outputs)
+        return outputs, last.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        candidate, z, initial, h = ctx.saved_tensors
-        keep = 1 - z
-        # What reaches h[t]: its own output's gradient and, through step t + 1, keep[t+1] of what reaches h[t+1].
-        reaching = _scan_backward(keep, grads[0])
-        previous = torch.cat([initial[:, None], h[:, :-1]], dim=1)
-        return reaching * z, reaching * (candidate - previous), reaching[:, 0] * keep[:, 0]
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, last_grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
+        products, initial, inside, outputs = ctx.saved_tensors
+        hidden_size = initial.shape[1]
+        products_grad = torch.empty_like(products)
+        from_later = last_grad  # what reaches a chunk's last h from the steps after it
+        for start, stop in reversed(_chunks(products)):
+            candidate, z, *kept = ctx.gates.forward(*_blocks(products, initial, start, stop))
+            open_z = z if inside is None else z * _inside(inside, start, stop)
+            keep = 1 - open_z
+            reaching = _scan_backward(keep, _time_major(grad, initial, start, stop), from_later)
+            from_later = reaching[0] * keep[0]
+            previous = torch.empty_like(z)
+            previous[0] = outputs[:, start - 1] if start else initial
+            previous[1:] = outputs[:, start : stop - 1].transpose(0, 1)
+            z_grad = torch.sub(candidate, previous, out=previous).mul_(reaching)
+            if inside is not None:
+                z_grad = z_grad * _inside(inside, start, stop)
+            for number, block_grad in enumerate(ctx.gates.backward(reaching * open_z, z_grad, z, *kept)):
+                columns = slice(number * hidden_size, (number + 1) * hidden_size)
+                products_grad[:, start:stop, columns] = block_grad.transpose(0, 1)
+        return None, products_grad, from_later, None
 
 
-def _lerp_loop(candidate: Tensor, z: Tensor, initial: Tensor) -> Tensor:
+def _time_major(x: Tensor, like: Tensor, start: int, stop: int) -> Tensor:
+    """Steps `start` to `stop` of (B, T, H) as a new (K, B, H), each step in one piece, in the type of `like`."""
+    return torch.empty((stop - start, x.shape[0], x.shape[2]), dtype=like.dtype, device=like.device).copy_(
+        x[:, start:stop].transpose(0, 1)
+    )
+
+
+def _blocks(products: Tensor, like: Tensor, start: int, stop: int) -> list[Tensor]:
+    """The G blocks of steps `start` to `stop`, each (K, B, H)."""
+    return [_time_major(block, like, start, stop) for block in products.split(like.shape[1], dim=-1)]
+
+
+def _inside(inside: Tensor, start: int, stop: int) -> Tensor:
+    return inside[:, start:stop].transpose(0, 1)
+
+
+def _chunks(products: Tensor) -> list[tuple[int, int]]:
+    """The steps in stretches (start, stop); on a GPU one stretch, for few launches."""
+    steps = products.shape[1]
+    size = steps if products.is_cuda else max(1, CHUNK_ELEMENTS // (products.shape[0] * products.shape[2]))
+    return [(start, min(start + size, steps)) for start in range(0, steps, size)]
+
+
+def _scan(candidate: Tensor, z: Tensor, initial: Tensor) -> Tensor:
+    """Every step's h; all (K, B, H) but `initial`."""
+    if z.is_cuda:
+        return _scan_tree(1 - z, z * candidate, initial)
     outputs = torch.empty_like(z)
     h = initial
-    for end, weight, out in zip(candidate.unbind(1), z.unbind(1), outputs.unbind(1), strict=True):
+    for end, weight, out in zip(candidate, z, outputs, strict=True):
         h = torch.lerp(h, end, weight, out=out)
     return outputs
 
 
-def _scan_backward(keep: Tensor, grad: Tensor) -> Tensor:
-    if grad.is_cuda:
-        shifted = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:].flip(1)], dim=1)
-        return _scan_tree(shifted, grad.flip(1), torch.zeros_like(grad[:, 0])).flip(1)
-    reaching = grad.clone(memory_format=torch.contiguous_format)
-    steps, keeps = reaching.unbind(1), keep.unbind(1)
+def _scan_backward(keep: Tensor, reaching: Tensor, from_later: Tensor) -> Tensor:
+    """From each step's own gradient to all that reaches it: g[t] += keep[t+1]·g[t+1], from the end on.
+
+    `from_later` (B, H) is what reaches the last step beside its own gradient; `reaching` is used up.
+    """
+    reaching[-1] += from_later
+    if reaching.is_cuda:
+        shifted = torch.cat([torch.zeros_like(keep[:1]), keep[1:].flip(0)])
+        return _scan_tree(shifted, reaching.flip(0), torch.zeros_like(reaching[0])).flip(0)
+    steps, keeps = reaching.unbind(0), keep.unbind(0)
     for t in range(len(steps) - 2, -1, -1):
         steps[t].addcmul_(keeps[t + 1], steps[t + 1])
     return reaching
@@ -96,21 +198,14 @@ def _scan_tree(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     Two steps in a row are one step of the same kind, so pairs are joined, the half-length scan is solved, and the
     steps between are filled in (cyclic reduction; Blelloch, "Prefix sums and their applications", 1990).
     """
-    steps = b.shape[1]
+    steps = len(b)
     if steps == 1:
-        return torch.addcmul(b, a, initial[:, None])
-    first_a, second_a = a[:, 0 : steps - 1 : 2], a[:, 1::2]
-    first_b, second_b = b[:, 0 : steps - 1 : 2], b[:, 1::2]
+        return torch.addcmul(b, a, initial)
+    first_a, second_a = a[0 : steps - 1 : 2], a[1::2]
+    first_b, second_b = b[0 : steps - 1 : 2], b[1::2]
     odd = _scan_tree(second_a * first_a, torch.addcmul(second_b, second_a, first_b), initial)
     h = torch.empty_like(b)
-    h[:, 1::2] = odd
-    before = torch.cat([initial[:, None], odd], dim=1)[:, : (steps + 1) // 2]
-    h[:, 0::2] = torch.addcmul(b[:, 0::2], a[:, 0::2], before)
+    h[1::2] = odd
+    before = torch.cat([initial[None], odd])[: (steps + 1) // 2]
+    h[0::2] = torch.addcmul(b[0::2], a[0::2], before)
     return h
-
-
-def _scan_and_finish(
-    candidate: Tensor, z: Tensor, state: State, lengths: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, State]:
-    h = lerp_scan(candidate, z, state[0].float())
-    return h.to(dtype), (h[:, -1] if lengths is None else last_outputs(h, lengths),)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import Sampler, SamplingOptions, Stepper
@@ -149,7 +150,8 @@ def _generate(
     # By its number among its prompt's samples, not by its place in the batch.
     seeds = [(seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))]
     banned = [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
-    sampler = Sampler(model, ids, options, seeds, banned)
+    device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
+    sampler = Sampler(model, ids, options, seeds, banned, device)
     for drawn in sampler:
         for number, token in drawn:
             row = rows[number]

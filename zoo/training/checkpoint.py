@@ -3,6 +3,7 @@
 Optimizers and random number generators are tensors and plain numbers, so nothing has to be pickled.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ def save_checkpoint(
     tensors["random.cpu"] = torch.get_rng_state()
     for index, generator_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
         tensors[f"random.cuda.{index}"] = generator_state
-    metadata = {"format": FORMAT, "progress": json.dumps(progress), "numbers": json.dumps(numbers)}
     # Tensors that are views of others (a carried state may be) cannot be saved as they are.
     packed = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    metadata = {"format": FORMAT, "progress": json.dumps(progress), "numbers": json.dumps(numbers)}
+    metadata["digest"] = _digest(packed, metadata)
     write_atomically(file, save(packed, metadata))
 
 
@@ -68,14 +70,17 @@ def load_checkpoint(
         raise InputError(f"{file} is not a whole safetensors file ({error}): the run cannot go on from it") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{file} is not a checkpoint of this version (format {metadata.get('format')})")
-    for name, target in named_tensors(model).items():
-        source = tensors.get(f"model.{name}")
-        if source is None or source.shape != target.shape:
-            raise InputError(
-                f"{file} does not fit this model: {name} is {'missing' if source is None else tuple(source.shape)}"
-            )
-        with torch.no_grad():
-            target.copy_(source)
+    if metadata.get("digest") != _digest(tensors, metadata):
+        raise InputError(f"{file} is damaged (its checksum is another): the run cannot go on from it")
+    targets = named_tensors(model)
+    sources = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    for name in sorted(targets.keys() | sources.keys()):
+        given, wanted = (tuple(side[name].shape) if name in side else "missing" for side in (sources, targets))
+        if given != wanted:
+            raise InputError(f"{file} does not fit this model: {name} is {given} there and {wanted} here")
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(sources[name])
     numbers = json.loads(metadata["numbers"])
     for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Any]] = {}
@@ -91,3 +96,13 @@ def load_checkpoint(
     parts = sum(name.startswith("carry.") for name in tensors)
     carry = tuple(tensors[f"carry.{index}"].to(device) for index in range(parts))
     return carry, json.loads(metadata["progress"])
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """What tells a whole file from one with a wrong bit somewhere."""
+    digest = hashlib.sha256(f"{metadata.get('progress')}\n{metadata.get('numbers')}".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

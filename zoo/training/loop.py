@@ -145,14 +145,12 @@ class _Loop:
         with self.accelerator.accumulate(self.module):
             loss, carry = self.module(_to_device(batch, self.accelerator.device), self.carry)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the loss is {value} at step {progress.step}, epoch {progress.epoch}, batch {progress.batch}: "
-                    "lower --learning_rate, --matrix_learning_rate or --gradient_clip; the last good save is kept"
-                )
+            self._require_finite("loss", value)
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.task.model.parameters(), options.gradient_clip)
+                norm = self.accelerator.clip_grad_norm_(self.task.model.parameters(), options.gradient_clip)
+                # A finite loss can have an infinite slope, and weights that are not finite must not be saved.
+                self._require_finite("gradient", float(norm))
             for optimizer in self.prepared:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -163,6 +161,14 @@ class _Loop:
             progress.step += 1
         before = value if progress.running_loss is None else progress.running_loss
         progress.running_loss = LOSS_MEMORY * before + (1 - LOSS_MEMORY) * value
+
+    def _require_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            step, epoch, batch = self.progress.step, self.progress.epoch, self.progress.batch
+            raise InputError(
+                f"the {name} is {value} at step {step}, epoch {epoch}, batch {batch}: lower --learning_rate, "
+                "--matrix_learning_rate or --gradient_clip; the last good save is kept"
+            )
 
     def _share(self) -> float:
         """How much of the run is done, 0 to 1: by whichever limit is nearest."""
@@ -234,10 +240,7 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 
 
 def _tensorboard(run: RunFolder) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "tensorboard was asked for but is not installed: pip install 'sequence-zoo[tensorboard]'"
-        ) from None
+    # Here and not above: it is an extra, whose presence `TrainingOptions` checks.
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]

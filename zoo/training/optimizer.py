@@ -45,7 +45,8 @@ def build_optimizers(
             fused=fused,
         )
     ]
-    if muon and matrix:
+    matrix = [p for p in parameters if id(p) in by_muon]
+    if matrix:
         optimizers.append(torch.optim.Muon(matrix, lr=options.matrix_learning_rate, weight_decay=options.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

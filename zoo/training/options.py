@@ -1,6 +1,7 @@
 """How to train: the options that all training scripts share."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +76,10 @@ class TrainingOptions:
             raise ValueError(f"warmup is {self.warmup}, but must be at least 0 and below 1")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay is {self.weight_decay}, but must be at least 0")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}, but must fit into 64 bits")
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise ValueError("tensorboard was asked for but is not installed: pip install 'sequence-zoo[tensorboard]'")
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume were both given; a run is either replaced or gone on with")
 

@@ -11,6 +11,7 @@ resume.safetensors the last save, for --resume
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,6 @@ class RunFolder:
 
     def _check_same_options(self) -> None:
         saved = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise InputError(f"{self.path / CONFIG} does not hold options: the run cannot be resumed")
         changed = [
             f"{name} was {saved.get(name)!r} and is {self.options.get(name)!r}"
             for name in sorted((saved.keys() | self.options.keys()) - RESUMABLE_CHANGES)
@@ -77,9 +76,16 @@ class RunFolder:
         return self.path / CHECKPOINT
 
     def forget_after(self, step: int) -> None:
-        """Drop evaluation lines after `step`: a resumed run makes them again."""
+        """Drop evaluation lines and samples after `step`: a resumed run makes them again."""
         kept = [line for line in self.history() if line["step"] <= step]
         write_atomically(self.path / HISTORY, "".join(json.dumps(line) + "\n" for line in kept))
+        file = self.path / SAMPLES
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        headings = {f"step {line['step']}" for line in kept}
+        others = (
+            found.start() for found in re.finditer(r"^--- (.+) ---$", text, re.MULTILINE) if found[1] not in headings
+        )
+        write_atomically(file, text[: next(others, None)])
 
     def log(self, figures: dict[str, Any], sample: str) -> None:
         """Add an evaluation: its figures, one JSON line, and its sample."""
@@ -108,7 +114,7 @@ class RunFolder:
 
 def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
     """Raise InputError unless a run may be written to (or gone on with in) `path`; changes nothing."""
-    is_run = (path / CONFIG).is_file()
+    is_run = _is_run(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file, but a folder for the run was expected")
     if resume:
@@ -123,3 +129,12 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
         raise InputError(f"{path} is not empty and not a run folder; it is never overwritten: choose another --out")
     if not overwrite:
         raise InputError(f"{path} holds a run: add --resume to go on with it, or --overwrite to replace it")
+
+
+def _is_run(path: Path) -> bool:
+    # Other programs' folders have a config.yaml too, and a folder taken for a run may be deleted.
+    try:
+        options = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(options, dict) and {"out", "seed", "learning_rate"} <= options.keys()

@@ -1,0 +1,109 @@
+"""The five cells at equal parameters: the same text, minutes and recipe, one table.
+
+    python benchmarks/cells.py --data input.txt            # Tiny Shakespeare, 2 minutes a cell
+
+Each cell is trained by scripts/train_text_generator.py in a process of its own, one after the other, with nothing but
+the core to tell them apart (no n-gram embeddings). Hidden sizes are chosen so that the parameter counts agree.
+Leave the machine alone meanwhile: what else runs on it is counted against the cell that is being trained.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.command_line import parse_options, run_script
+from zoo.core import CELLS, RecurrentCore
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train_text_generator.py"
+COLUMNS = ("cell", "hidden size", "parameters", "tokens/s", "nats a character", "windows of 256", "n-gram baseline")
+
+
+@dataclass
+class CellsOptions:
+    """What to compare.
+
+    Args:
+        data: Text to train on, as for scripts/train_text_generator.py.
+        out: Folder for the runs and the table (table.md).
+        minutes: Training time of each cell.
+        parameters: How many the core is to have.
+        embedding_size: Width of the token embeddings.
+        num_layers: Layers of each core, with pre-norm residual connections.
+        seed: Seed of every run.
+    """
+
+    data: str = "python_docs"
+    out: Path = Path("runs/cells")
+    minutes: float = 2.0
+    parameters: int = 700_000
+    embedding_size: int = 64
+    num_layers: int = 2
+    seed: int = 0
+
+
+def core_parameters(cell: str, options: CellsOptions, hidden_size: int) -> int:
+    core = RecurrentCore(cell, options.embedding_size, hidden_size, options.num_layers, residual=True)
+    return sum(parameter.numel() for parameter in core.parameters())
+
+
+def hidden_size_for(cell: str, options: CellsOptions) -> int:
+    """The multiple of 16, a size the kernels like, whose core comes nearest to the wanted parameter count."""
+    sizes = range(16, 4096, 16)
+    larger = next((size for size in sizes if core_parameters(cell, options, size) >= options.parameters), sizes[-1])
+    return min(
+        (larger, max(16, larger - 16)),
+        key=lambda size: abs(core_parameters(cell, options, size) - options.parameters),
+    )
+
+
+def train(cell: str, options: CellsOptions) -> tuple[str, ...]:
+    hidden_size = hidden_size_for(cell, options)
+    run = options.out / cell
+    arguments = {
+        "data": options.data,
+        "out": run,
+        "cell": cell,
+        "hidden_size": hidden_size,
+        "embedding_size": options.embedding_size,
+        "num_layers": options.num_layers,
+        "residual": "true",
+        "ngram_order": 1,
+        "max_minutes": options.minutes,
+        "evaluations": 4,
+        "seed": options.seed,
+        "overwrite": "true",
+    }
+    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    log = options.out / f"{cell}.log"
+    with log.open("w", encoding="utf-8") as file:
+        subprocess.run([sys.executable, str(SCRIPT), *flags], check=True, stdout=file, stderr=subprocess.STDOUT)
+    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    validation = figures["validation"]
+    return (
+        cell,
+        str(hidden_size),
+        f"{figures['parameters']:,}",
+        f"{figures['tokens_per_second']:,}",
+        f"{validation['nats_per_token']:.4f}",
+        f"{validation['nats_per_character_window_256']:.4f}",
+        f"{figures['markov_validation']['nats_per_token']:.4f}",
+    )
+
+
+def main() -> int:
+    (options,) = parse_options(__doc__ or "", CellsOptions)
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    for cell in CELLS:
+        lines.append("| " + " | ".join(train(cell, options)) + " |")
+        print(lines[-1], flush=True)
+    table = "\n".join(lines) + "\n"
+    (options.out / "table.md").write_text(table, encoding="utf-8")
+    print(f"\n{table}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

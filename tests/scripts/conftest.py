@@ -1,0 +1,151 @@
+"""Running a script's `main` in this process, and a tiny run to use."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from zoo.command_line import run_script
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TINY = {
+    "max_steps": 4,
+    "evaluations": 2,
+    "hidden_size": 16,
+    "embedding_size": 8,
+    "ngram_buckets": 100,
+    "batch_size": 4,
+    "window": 8,
+    "markov_order": 3,
+    "device": "cpu",
+    "precision": "float32",
+}
+TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script left on its way out."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    def is_an_error(self, match: str) -> bool:
+        """Exactly one line on stderr, exit code 2; the message has `match` in it."""
+        one_line = self.err.startswith("error: ") and self.err.endswith("\n") and self.err.count("\n") == 1
+        return self.code == 2 and one_line and match in self.err and self.out == ""
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def train_script() -> ModuleType:
+    return load("train_text_generator")
+
+
+@pytest.fixture(scope="session")
+def generate_script() -> ModuleType:
+    return load("generate_text")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bit for bit what a process with OMP_NUM_THREADS=1 computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`run(module, *arguments, stdin=b"")` is the script's process, but in this one."""
+
+    def start(module: ModuleType, *arguments: object, stdin: bytes = b"") -> Result:
+        AcceleratorState._reset_state(True)  # accelerate keeps one precision for the whole process
+        monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_script(module.main)
+        captured = capsys.readouterr()
+        return Result(ended.value.code, captured.out, captured.err)
+
+    return start
+
+
+def tiny(**changes: object) -> list[str]:
+    return [part for name, value in (TINY | changes).items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "bottles of text.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def train(run: Callable[..., Result], train_script: ModuleType, text_file: Path) -> Callable[..., Result]:
+    """`train(out, *arguments, **changes)`: a tiny run on `text_file`."""
+
+    def start(out: Path, *arguments: object, **changes: object) -> Result:
+        return run(train_script, "--out", out, *tiny(**({"data": text_file} | changes)), *arguments)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, train_script: ModuleType, text_file: Path) -> Path:
+    """A run that is trained once; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny(data=text_file, max_steps=6)])
+        assert train_script.main() == 0
+    return folder
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """A real process of a script, with one thread."""
+    started = []
+
+    def start(name: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)],
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options),  # type: ignore[call-overload]
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments() -> Callable[..., list[str]]:
+    return tiny

@@ -1,0 +1,163 @@
+"""resume.safetensors: everything comes back, and what is not whole or of something else is refused in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from zoo.errors import InputError
+from zoo.training.checkpoint import load_checkpoint, save_checkpoint
+
+CPU = torch.device("cpu")
+
+
+def make(width: int = 4) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+    hidden = [model[0].weight, model[2].weight]
+    rest = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    return model, [torch.optim.AdamW(rest, lr=0.01), torch.optim.Muon(hidden, lr=0.1)]
+
+
+def step(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    model(torch.randn(5, 3)).square().sum().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    model, optimizers = make()
+    step(model, optimizers)
+    file = tmp_path / "resume.safetensors"
+    save_checkpoint(file, model, optimizers, (torch.randn(1, 2, 3), torch.tensor([[4, 5]])), {"step": 1, "best": None})
+    return file
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model, optimizers = make()
+    for _ in range(3):
+        step(model, optimizers)
+    base = torch.randn(4, 2, 3)
+    carry = (base[1:2], base.transpose(0, 1)[:, :1], torch.tensor([[4, 5]]))  # views, as a carried state may be
+    progress = {"step": 3, "best": None, "loss": 0.1 + 0.2, "ended": False}
+    file = tmp_path / "resume.safetensors"
+    save_checkpoint(file, model, optimizers, carry, progress)
+    step(model, optimizers)
+
+    torch.manual_seed(4)
+    again, again_optimizers = make()
+    again_carry, again_progress = load_checkpoint(file, again, again_optimizers, CPU)
+    assert again_progress == progress
+    for value, expected in zip(again_carry, carry, strict=True):
+        assert torch.equal(value, expected)
+        assert value.dtype == expected.dtype
+    # The random stream, the moments and the statistics go on where they were.
+    step(again, again_optimizers)
+    for (name, value), expected in zip(again.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(value, expected), name
+
+
+def test_saving_changes_nothing(tmp_path: Path) -> None:
+    ends = []
+    for save in (False, True):
+        torch.manual_seed(3)
+        model, optimizers = make()
+        for _ in range(3):
+            step(model, optimizers)
+            if save:
+                save_checkpoint(tmp_path / "resume.safetensors", model, optimizers, (), {})
+        ends.append(model[0].weight)
+    assert torch.equal(*ends)
+
+
+def assert_refused(file: Path, match: str, width: int = 4) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        load_checkpoint(file, *make(width), CPU)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_the_good_file_is_taken(saved: Path) -> None:
+    carry, progress = load_checkpoint(saved, *make(), CPU)
+    assert (len(carry), progress) == (2, {"step": 1, "best": None})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
+def test_a_truncated_file(saved: Path, share: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    assert_refused(saved, "is not a whole safetensors file")
+
+
+def test_a_flipped_bit_anywhere(saved: Path) -> None:
+    content = saved.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    places = {*range(8), *range(8, header, 5), *range(header, len(content), 97), len(content) - 1}
+    refused = 0
+    for place in sorted(places):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        saved.write_bytes(damaged)
+        with pytest.raises(InputError) as caught:
+            load_checkpoint(saved, *make(), CPU)
+        assert "\n" not in str(caught.value)
+        refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda file: file.unlink(), "does not exist: the run was not saved once"),
+        (lambda file: file.write_text("something else"), "is not a whole safetensors file"),
+        (lambda file: save_file({"weight": torch.ones(2)}, file), "is not a checkpoint of this version"),
+        (lambda file: save_file(load_file(file), file), "is not a checkpoint of this version"),
+        (
+            lambda file: save_file(load_file(file), file, {"format": "zoo-checkpoint-0"}),
+            r"is not a checkpoint of this version \(format zoo-checkpoint-0\)",
+        ),
+        (lambda file: (file.unlink(), file.mkdir()), "is not a whole safetensors file"),
+    ],
+)
+def test_another_file(saved: Path, damage: Callable[[Path], object], match: str) -> None:
+    damage(saved)
+    assert_refused(saved, match)
+
+
+def test_a_checkpoint_of_another_model(saved: Path) -> None:
+    assert_refused(saved, r"does not fit this model: 0.bias is \(4,\) there and \(5,\) here", width=5)
+    with pytest.raises(InputError, match=r"does not fit this model: 0.bias is \(4,\) there and missing here"):
+        load_checkpoint(saved, nn.ModuleDict({"other": nn.Linear(1, 1)}), [], CPU)
+
+
+def test_a_checkpoint_of_a_larger_model(saved: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 4))
+    with pytest.raises(InputError, match="does not fit this model"):
+        load_checkpoint(saved, model, [torch.optim.AdamW(model.parameters())], CPU)
+
+
+def test_a_refused_checkpoint_changes_nothing(saved: Path) -> None:
+    """The last parameter is the one that does not fit."""
+    model, optimizers = make()
+    model[2] = nn.Linear(4, 7)
+    before = model[0].weight.clone()
+    with pytest.raises(InputError):
+        load_checkpoint(saved, model, optimizers, CPU)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_a_failed_save_keeps_the_one_before(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(saved, *make(), (), {"step": 2})
+    _, progress = load_checkpoint(saved, *make(), CPU)
+    assert progress["step"] == 1

@@ -1,0 +1,97 @@
+"""Which optimizer moves which parameter, and the learning rate over a run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.one_to_many import TextGenerator
+from zoo.training import TrainingOptions
+from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
+
+
+def make_model(**changes: Any) -> TextGenerator:
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 6, "hidden_size": 6, "num_layers": 3, "residual": True, "ngram_order": 3}
+    return TextGenerator(vocab_size=9, ngram_buckets=11, **(sizes | changes))
+
+
+def make_optimizers(model: TextGenerator, **changes: Any) -> list[torch.optim.Optimizer]:
+    matrices = [p for p in model.decoder.core.parameters() if p.ndim == 2]
+    return build_optimizers(model, matrices, TrainingOptions(out=Path("run"), max_steps=1, **changes))
+
+
+def names(model: nn.Module, parameters: list[nn.Parameter]) -> set[str]:
+    known = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {known[id(parameter)] for parameter in parameters}
+
+
+MATRICES = {f"decoder.core.weight_{kind}_l{layer}" for kind in ("ih", "hh") for layer in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "decayed"),
+    [
+        ({}, {"decoder.output.weight"}),
+        ({"tied": True}, set()),  # the output's matrix is the embedding
+        ({"tied": True, "embedding_size": 5}, {"decoder.projection.weight"}),
+    ],
+)
+def test_weight_decay_is_for_weight_matrices_only(changes: dict[str, Any], decayed: set[str]) -> None:
+    model = make_model(**changes)
+    everything = {name for name, _ in model.named_parameters()}
+    (adamw,) = make_optimizers(model, optimizer="adamw", weight_decay=0.125)
+    groups = {group["weight_decay"]: names(model, group["params"]) for group in adamw.param_groups}
+    assert groups == {0.125: MATRICES | decayed, 0.0: everything - MATRICES - decayed}
+    assert all(word in "".join(groups[0.0]) for word in ("bias", "norms", "embedding", "ngrams"))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_muon_moves_the_matrices_of_the_core_and_nothing_else(tied: bool) -> None:
+    model = make_model(tied=tied)
+    everything = {name for name, _ in model.named_parameters()}
+    adamw, muon = make_optimizers(model, optimizer="muon", weight_decay=0.125, learning_rate=3e-3)
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert isinstance(muon, torch.optim.Muon)
+    assert [names(model, group["params"]) for group in muon.param_groups] == [MATRICES]
+    assert muon.param_groups[0]["weight_decay"] == 0.125
+    groups = {group["weight_decay"]: names(model, group["params"]) for group in adamw.param_groups}
+    decayed = set() if tied else {"decoder.output.weight"}
+    expected = {0.125: decayed, 0.0: everything - MATRICES - decayed}
+    assert groups == {decay: group for decay, group in expected.items() if group}
+
+
+def test_muon_without_matrices_is_adamw_alone() -> None:
+    model = nn.Linear(2, 2)
+    options = TrainingOptions(out=Path("run"), max_steps=1, optimizer="muon")
+    (adamw,) = build_optimizers(model, [], options)
+    assert sum(len(group["params"]) for group in adamw.param_groups) == 2
+
+
+def test_a_rate_is_a_share_of_each_groups_own_peak() -> None:
+    optimizers = make_optimizers(make_model(), learning_rate=0.004, matrix_learning_rate=0.02)
+    for scale in (0.5, 0.25, 1.0):  # not of the rate before
+        set_learning_rate(optimizers, scale)
+        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+        assert rates == pytest.approx([0.004 * scale, 0.004 * scale, 0.02 * scale])
+
+
+@pytest.mark.parametrize(
+    ("progress", "warmup", "expected"),
+    [
+        (0.0, 0.2, 0.0),
+        (0.05, 0.2, 0.25),
+        (0.2, 0.2, 1.0),
+        (0.6, 0.2, 0.5),
+        (0.4, 0.2, (1 + math.sqrt(0.5)) / 2),
+        (1.0, 0.2, 0.0),
+        (1.1, 0.2, 0.0),  # the last step of a run by the clock
+        (0.0, 0.0, 1.0),
+        (0.5, 0.0, 0.5),
+    ],
+)
+def test_warmup_then_cosine(progress: float, warmup: float, expected: float) -> None:
+    assert warmup_cosine(progress, warmup) == pytest.approx(expected, abs=1e-12)
