@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.command_line import parse_options, run_script
-from zoo.errors import InputError
+from zoo.errors import InputError, as_input_error
 from zoo.one_to_many import TextGenerator
 from zoo.training import choose_device
 
@@ -71,7 +71,8 @@ def main() -> int:
             seed=None if options.seed is None else options.seed + number,
         )
         # Only once the first piece is there are all options known to be good.
-        first = next(pieces, "")
+        with as_input_error():
+            first = next(pieces, "")
         sys.stdout.write((prompt if options.echo else "") + first)
         for piece in pieces:
             sys.stdout.write(piece)

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.command_line import parse_options, run_script
-from zoo.core import State, detach
+from zoo.core import State, detach, replace_rows
+from zoo.core.dropout import check_probability
 from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
-from zoo.errors import InputError
+from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
 from zoo.one_to_many import MarkovGenerator, TextGenerator
@@ -53,6 +54,7 @@ class TextGeneratorOptions:
         pretokenized: Words are already separated by blanks (Penn Treebank, WikiText); for level word.
         init_from: A run or saved model to start from, with its tokenizer.
         window: Steps of truncated backpropagation; the state is carried from window to window.
+        restart: Share of the rows that start a window from nothing instead, so that the model also learns to begin.
         cell: rnn, lstm, gru, mingru or minlstm.
         embedding_size: Width of the token embeddings.
         hidden_size: Width of each recurrent layer.
@@ -78,6 +80,7 @@ class TextGeneratorOptions:
     pretokenized: bool = False
     init_from: str | None = None
     window: int = 64
+    restart: float = 0.05
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int = 256
@@ -115,15 +118,15 @@ class LanguageModelling:
     def __init__(
         self,
         model: TextGenerator,
-        train_tokens: Tensor,
+        windows: ContiguousWindows,
         validation_tokens: Tensor,
-        window: int,
-        rows: int,
-        seed: int,
+        restart: float,
     ) -> None:
+        check_probability("restart", restart)
         self.model = model
-        self.windows = ContiguousWindows(train_tokens, rows, window, seed)
+        self.windows = windows
         self.validation_tokens = validation_tokens
+        self.restart = restart
 
     def matrices(self) -> Iterable[nn.Parameter]:
         return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
@@ -135,7 +138,11 @@ class LanguageModelling:
         return self.windows.batch(epoch, k)
 
     def loss(self, batch: WindowBatch, carry: State) -> tuple[Tensor, State]:
-        state = None if batch.first or not carry else carry
+        state = None
+        if carry and not batch.first:
+            rows = len(batch.inputs)
+            anew = torch.rand(rows, device=batch.inputs.device) < self.restart
+            state = replace_rows(carry, anew, self.model.decoder.initial_state(rows))
         loss, state = self.model.loss_and_state((batch.inputs, batch.targets), state)
         return loss, detach(state)
 
@@ -169,10 +176,12 @@ def main() -> int:
     train_tokens, validation_tokens = (tokenizer.encode_long(text).long() for text in (corpus.train, corpus.validation))
     if len(validation_tokens) < 2:
         raise InputError(f"{corpus.name} leaves {len(validation_tokens)} tokens for validation: give more text")
+    with as_input_error("markov_"):
+        baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order)
     model.to(device)
-    task = LanguageModelling(
-        model, train_tokens, validation_tokens.to(device), options.window, training.batch_size, training.seed
-    )
+    windows = ContiguousWindows(train_tokens, training.batch_size, options.window, training.seed)
+    with as_input_error():
+        task = LanguageModelling(model, windows, validation_tokens.to(device), options.restart)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{corpus.name}: {len(train_tokens):,} tokens to train on, {len(validation_tokens):,} to validate on, "
@@ -188,7 +197,7 @@ def main() -> int:
         return 128 + outcome.signal_number
 
     best = TextGenerator.from_pretrained(run.path).to(device)
-    baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order).fit(train_tokens)
+    baseline.fit(train_tokens)
     figures = {
         "validation": _figures(best, validation_tokens.to(device), len(corpus.validation)),
         "markov_validation": _token_figures(
@@ -209,7 +218,11 @@ def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
     dropouts = {name: value for name, value in asdict(options).items() if name.endswith("dropout")}
     if options.init_from is not None:
         source = TextGenerator.from_pretrained(options.init_from)
-        model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
+        if source.tokenizer is None:
+            raise InputError(f"{options.init_from} has no tokenizer.json, without which its weights read no text")
+        print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
+        with as_input_error():
+            model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
         model.load_state_dict(source.state_dict())
         return model
     tokenizer = TextTokenizer.train([text], options.level, options.tokenizer_size, pretokenized=options.pretokenized)
@@ -223,10 +236,8 @@ def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
         "ngram_order",
         "ngram_buckets",
     )
-    try:
+    with as_input_error():
         return TextGenerator(tokenizer=tokenizer, **{name: getattr(options, name) for name in sizes}, **dropouts)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _sources(data: str | None) -> list[str] | None:

@@ -1,5 +1,6 @@
 """`parse_options` and `run_script`: from arguments to options, and from an error to one line and exit code 2."""
 
+import io
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,3 +237,18 @@ def test_ctrl_c_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
         run_script(main)
     assert caught.value.code == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_behind_the_last_line_is_an_error_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(SystemExit) as caught:
+        run_script(lambda: print("the last line"))
+    monkeypatch.undo()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"

@@ -1,15 +1,18 @@
 """From typed options to a script's command line, and from an error to one line and exit code 2."""
 
 import itertools
+import os
+import signal
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from zoo.errors import InputError
+from zoo.errors import InputError, as_input_error
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -54,10 +57,8 @@ def parse_options(
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
     values |= {name: _last_value(arguments, f"--{name}") for name in texts if values[name] is None}
-    try:
+    with as_input_error():
         return [options(**{field.name: values[field.name] for field in fields(options)}) for options in classes]
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:
@@ -97,11 +98,20 @@ def _last_value(arguments: list[str], option: str) -> str | None:
 
 def run_script(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with what it returns. What a user can put right is one line and exit code 2."""
+    # `datasets` would draw its own over ours, and before an error's one line.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
-        sys.exit(main())
-    except (InputError, OSError) as error:
+        code = main()
         sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has left, as `| head` does. The interpreter flushes once more, which must find a place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except (InputError, OSError) as error:
+        with suppress(OSError):
+            sys.stdout.flush()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    sys.exit(code)

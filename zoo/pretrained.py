@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -50,17 +50,24 @@ class PretrainedModel(nn.Module, ModelHubMixin):
     config: dict[str, Any]
     tokenizer: TextTokenizer | None
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        config = {"architecture": type(self).__name__, **self.config}
-        write_atomically(save_directory / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-        write_atomically(save_directory / WEIGHTS_FILE, save(unshared_weights(self)))
-        if self.tokenizer is not None:
-            self.tokenizer.save(save_directory)
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write the model into a folder, each file whole or not at all; the mixin's `push_to_hub` calls it too.
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The README.md that the mixin puts beside the weights: how to use them."""
+        Raises OSError if the folder cannot be written.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"architecture": type(self).__name__, **self.config}
+        write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+        write_atomically(folder / WEIGHTS_FILE, save(unshared_weights(self)))
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+        if not (folder / "README.md").exists():
+            write_atomically(folder / "README.md", self._model_card())
+
+    def _model_card(self) -> str:
         name = type(self).__name__
-        return ModelCard(
+        return (
             f"---\ntags:\n- sequence-zoo\n---\n\n# {name}\n\n"
             "Trained with zoo (`pip install sequence-zoo`). To use it:\n\n"
             f"```python\nfrom {type(self).__module__} import {name}\n\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.core import CELLS, RecurrentCore, detach, get_cell, reorder
+from zoo.core import CELLS, RecurrentCore, detach, get_cell, reorder, replace_rows
 from zoo.core.dropout import LockedDropout
 
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -313,3 +313,13 @@ def test_a_bidirectional_core_cannot_step(cell):
     core = RecurrentCore(cell, 4, 5, bidirectional=True)
     with pytest.raises(ValueError, match="bidirectional core cannot step"):
         core.step(torch.zeros(3, 4), core.initial_state(3))
+
+
+def test_replace_rows_takes_the_chosen_rows_and_leaves_the_others():
+    state = (torch.randn(2, 3, 4), torch.tensor([[1, 2, 3]]))
+    other = (torch.zeros(2, 3, 4), torch.full((1, 3), -1))
+    replaced = replace_rows(state, torch.tensor([False, True, False]), other)
+    expected = state[0].clone()
+    expected[:, 1] = 0
+    torch.testing.assert_close(replaced[0], expected)
+    assert replaced[1].tolist() == [[1, -1, 3]]

@@ -1,5 +1,7 @@
 """Nats a token, against loops by hand that read one token at a time."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,7 @@ def tokens_of(length: int) -> Tensor:
 def nats_by_hand(model: TextGenerator, tokens: Tensor) -> list[float]:
     """Of every token but the first, each after all that stand before it."""
     state, nats = model.decoder.initial_state(1), []
-    for token, following in zip(tokens[:-1], tokens[1:], strict=True):
+    for token, following in itertools.pairwise(tokens):
         logits, state = model.decoder.step(token[None], state)
         nats.append(float(-F.log_softmax(logits[0].double(), dim=0)[following]))
     return nats

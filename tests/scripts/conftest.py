@@ -141,9 +141,11 @@ def spawn() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()  # does nothing where it has ended
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture(scope="session")

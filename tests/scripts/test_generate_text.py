@@ -110,4 +110,5 @@ def test_real_streams(spawn: Callable[..., "subprocess.Popen[str]"], finished_ru
         assert unwritable.returncode == 2
         assert err == "error: [Errno 28] No space left on device\n"
         err = leaving.stderr.read()
+        leaving.stderr.close()
         assert (leaving.wait(), err) == (141, "")  # as a program that SIGPIPE ends

@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite(run_training: Run, line_task: Any, tmp_path: 
 def test_a_gradient_that_is_not_finite_reaches_neither_weights_nor_save(run_training: Run, line_task: Any) -> None:
     # The square root of 0 has an infinite slope, though 0 is a fine loss.
     task = line_task(change_loss=lambda loss, call: loss + ((loss * 0).sqrt() if call == 10 else 0))
-    with pytest.raises(InputError, match="the gradient is .* at step 9, epoch 1, batch 1"):
+    with pytest.raises(InputError, match=r"the gradient is .* at step 9, epoch 1, batch 1"):
         run_training(task, max_steps=20, evaluations=4)
     assert all(value.isfinite().all() for value in weights(task.model).values())
     good = line_task()

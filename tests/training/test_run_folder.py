@@ -152,7 +152,10 @@ def test_resume_with_other_options_names_them(run: RunFolder, change: dict[str, 
 
 
 def test_resume_may_go_elsewhere_and_on_for_longer(run: RunFolder) -> None:
-    make(run.path, resume=True, out="elsewhere", epochs=5, max_steps=3, max_minutes=1.0, patience=2, save_minutes=1.0)
+    changes = {"out": "elsewhere", "epochs": 5, "max_steps": 3, "max_minutes": 1.0, "patience": 2, "save_minutes": 1.0}
+    make(run.path, resume=True, **changes)
+    # A second `--config FOLDER/config.yaml --resume` must mean the longer run too.
+    assert yaml.safe_load((run.path / "config.yaml").read_text("utf-8")) == OPTIONS | changes
 
 
 def test_history(run: RunFolder) -> None:

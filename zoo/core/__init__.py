@@ -3,7 +3,7 @@
 from zoo.core.cells import CELLS, Cell, get_cell
 from zoo.core.decoder import RecurrentDecoder
 from zoo.core.recurrent import RecurrentCore
-from zoo.core.state import State, detach, reorder
+from zoo.core.state import State, detach, reorder, replace_rows
 from zoo.core.weights import CellWeights
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "detach",
     "get_cell",
     "reorder",
+    "replace_rows",
 ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from zoo.core.dropout import LockedDropout, check_probability, embed_with_word_dropout
 from zoo.core.ngrams import NgramEmbedding
+from zoo.core.output import linear_cross_entropy
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
 
@@ -118,9 +119,13 @@ class RecurrentDecoder(nn.Module):
 
     def scores(self, features: Tensor) -> Tensor:
         """Features (..., H) -> logits (..., V)."""
+        return self.output(features if self.projection is None else self.projection(features))
+
+    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean nats a token: features (B, T, H), targets (B, T) -> scalar. `scores` and cross-entropy in one."""
         if self.projection is not None:
             features = self.projection(features)
-        return self.output(features)
+        return linear_cross_entropy(features.flatten(0, 1), self.output.weight, self.output.bias, targets.flatten())
 
     def forward(
         self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None

@@ -1,9 +1,10 @@
 """What can be done with a recurrent state, whatever the cell.
 
 A state is a value: a plain tuple of tensors, each of shape (L·D, B, H) as in `torch.nn`, with the batch on dim 1.
-Beam search, truncated BPTT and batching need only these two functions.
+Beam search, truncated BPTT and batching need only these functions.
 """
 
+import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
@@ -17,3 +18,11 @@ def reorder(state: State, index: Tensor) -> State:
 def detach(state: State) -> State:
     """The same numbers cut off from the graph: where truncated backpropagation through time stops."""
     return tuple(part.detach() for part in state)
+
+
+def replace_rows(state: State, rows: Tensor, other: State) -> State:
+    """`other` where `rows` (B,), bool, is True, and `state` elsewhere."""
+    return tuple(
+        torch.where(rows.view(1, -1, *[1] * (part.ndim - 2)), new.to(part.dtype), part)
+        for part, new in zip(state, other, strict=True)
+    )

@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import Tensor
 
 from zoo.errors import InputError
+from zoo.files import write_atomically
 
 Level = Literal["char", "word", "bpe"]
 
@@ -152,7 +153,7 @@ class TextTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` into `folder`, which is made if it does not exist."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save(str(Path(folder) / FILE_NAME))
+        write_atomically(Path(folder) / FILE_NAME, self._tokenizer.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":

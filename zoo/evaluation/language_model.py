@@ -37,7 +37,8 @@ def carried_nats(model: LanguageModel, tokens: Tensor, rows: int = 1) -> float:
     Args:
         model: what is measured.
         tokens: (N,), the text.
-        rows: cut the text into that many stretches read side by side: quicker, but each starts from nothing.
+        rows: cut the text into that many stretches of equal length read side by side: quicker, but each starts
+            from nothing, and up to `rows` - 1 tokens at the end are left out.
 
     Returns:
         The mean over the N - 1 tokens that have one before them (with several rows, over all whose predecessor is in

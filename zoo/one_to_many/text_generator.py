@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core import RecurrentDecoder, State
@@ -55,8 +54,8 @@ class TextGenerator(PretrainedModel):
         The state that comes back is still in the graph; `zoo.core.detach` cuts it off.
         """
         inputs, targets = batch
-        logits, state = self.decoder(inputs, state)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten()), state
+        features, state = self.decoder.features(inputs, state)
+        return self.decoder.loss(features, targets), state
 
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options."""

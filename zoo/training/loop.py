@@ -66,11 +66,10 @@ class _LossModule(nn.Module):
 def train(task: Task, options: TrainingOptions, run: RunFolder, device: torch.device, precision: Precision) -> Outcome:
     """Train `task.model` until a limit of `options` is reached, or a signal says stop.
 
-    The best weights by `task.metric` are in the run folder when this returns, and, after a run that came to its
-    end, in `task.model`.
+    The best weights by `task.metric` are in the run folder when this returns; `task.model` has the last ones.
 
     Raises:
-        InputError: the loss is not finite, or the run cannot be resumed.
+        InputError: the loss or its gradient is not finite, or the run cannot be resumed.
         OSError: the run folder cannot be written.
     """
     return _Loop(task, options, run, device, precision).run_to_end()
@@ -199,6 +198,7 @@ class _Loop:
             sample = task.sample()
         torch.set_rng_state(random_state)
         value = figures[task.metric]
+        self._require_finite(task.metric, value)
         better = progress.best is None or (value > progress.best if task.higher_is_better else value < progress.best)
         progress.evaluation_seconds += time.perf_counter() - started
         progress.evaluations = max(progress.evaluations + 1, int(self._share() * self.options.evaluations))

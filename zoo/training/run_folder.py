@@ -1,7 +1,7 @@
 """The run folder: what a training script leaves behind, and the rules for writing into one.
 
 config.yaml        every option of the run; `--config` takes it
-config.json, model.safetensors, tokenizer.json
+config.json, model.safetensors, tokenizer.json, README.md
                    the best model so far; `from_pretrained` takes the folder
 metrics.jsonl      a line an evaluation
 metrics.json       the final figures
@@ -51,8 +51,7 @@ class RunFolder:
         check_run_folder(path, overwrite, resume)
         if resume:
             self._check_same_options()
-            return
-        if overwrite and path.exists():
+        elif overwrite and path.exists():
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / CONFIG, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))

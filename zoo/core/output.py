@@ -1,0 +1,70 @@
+"""Cross-entropy over a vocabulary without holding the scores of all positions at once.
+
+A vocabulary's scores are by far the largest tensor of a language model's step: (B·T, V), in float32, several times
+over. Here they live a few rows at a time, and the gradient is taken while they are there, so that memory does not grow
+with B·T and the traffic stays in the cache (the idea of "Cut your losses in large-vocabulary language models",
+Wijmans et al., 2024).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Scores held at once: 16 MB in float32. At least MIN_ROWS rows, or adding up the weight's gradient would take over.
+CHUNK_SCORES = 2**22
+MIN_ROWS = 256
+
+
+def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log softmax(features·weightᵀ + bias)[target], the same as `F.cross_entropy(F.linear(...), targets)`.
+
+    Args:
+        features: (N, H).
+        weight: (V, H).
+        bias: (V,).
+        targets: (N,), int64, each below V.
+
+    Returns:
+        A float32 scalar. Products are in the type of `features`, or of autocast; sums over the vocabulary in float32.
+    """
+    device = features.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+    return _LinearCrossEntropy.apply(features.to(dtype), weight, bias, targets)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        count, dtype = len(features), features.dtype
+        sums = torch.promote_types(dtype, torch.float32)
+        used = weight.to(dtype)
+        total = torch.zeros((), dtype=sums, device=features.device)
+        needs_grad = any(ctx.needs_input_grad)
+        if needs_grad:
+            features_grad = torch.empty_like(features)
+            weight_grad = torch.zeros_like(weight, dtype=sums)
+            bias_grad = torch.zeros_like(bias, dtype=sums)
+        rows = max(MIN_ROWS, CHUNK_SCORES // len(weight))
+        for start in range(0, count, rows):
+            x, target = features[start : start + rows], targets[start : start + rows, None]
+            scores = torch.log_softmax(torch.addmm(bias.to(dtype), x, used.T), dim=-1, dtype=sums)
+            total -= scores.gather(1, target).sum()
+            if needs_grad:
+                # softmax - one-hot, the gradient of the scores but for the 1 / N of the mean.
+                grad = scores.exp_().scatter_add_(1, target, scores.new_full((), -1.0).expand(target.shape))
+                bias_grad += grad.sum(dim=0)
+                grad = grad.to(dtype)
+                features_grad[start : start + rows] = grad @ used
+                weight_grad += grad.T @ x
+        if needs_grad:
+            ctx.save_for_backward(features_grad, weight_grad, bias_grad)
+            ctx.count = count
+        return total / count
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        scale = grad / ctx.count
+        features_grad, weight_grad, bias_grad = (part * scale for part in ctx.saved_tensors)
+        return features_grad, weight_grad, bias_grad, None
