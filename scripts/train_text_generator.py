@@ -220,9 +220,9 @@ def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
         source = TextGenerator.from_pretrained(options.init_from)
         if source.tokenizer is None:
             raise InputError(f"{options.init_from} has no tokenizer.json, without which its weights read no text")
-        print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         with as_input_error():
             model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
+        print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model
     tokenizer = TextTokenizer.train([text], options.level, options.tokenizer_size, pretokenized=options.pretokenized)

@@ -226,8 +226,8 @@ def test_the_state_is_carried_within_an_epoch_and_not_past_it(run_training: Run,
 def test_it_computes_in_the_precision_asked_for(run_training: Run, text_task: Any, precision: str) -> None:
     task = text_task()
     seen = set()
-    task.model.decoder.output.register_forward_hook(
-        lambda module, inputs, output: seen.add(output.dtype) if task.model.training else None
+    task.model.decoder.core.register_forward_hook(
+        lambda module, inputs, result: seen.add(result[0].dtype) if task.model.training else None
     )
     run_training(task, precision=precision, max_steps=2, evaluations=1)
     assert seen == {getattr(torch, precision)}
