@@ -10,14 +10,13 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, run_script
+from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State, detach, replace_rows
 from zoo.core.dropout import check_probability
 from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
@@ -26,7 +25,6 @@ from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
 from zoo.one_to_many import MarkovGenerator, TextGenerator
 from zoo.training import (
-    Progress,
     RunFolder,
     TrainingOptions,
     check_run_folder,
@@ -189,7 +187,7 @@ def main() -> int:
         f"{torch.get_num_threads()} threads"
     )
 
-    run = RunFolder(training.out, _plain(options) | _plain(training), training.overwrite, training.resume)
+    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
     outcome = train(task, training, run, device, precision)
     if outcome.signal_number is not None:
         command = [sys.executable, sys.argv[0], "--config", str(run.path / "config.yaml"), "--resume"]
@@ -199,14 +197,14 @@ def main() -> int:
     best = TextGenerator.from_pretrained(run.path).to(device)
     baseline.fit(train_tokens)
     figures = {
-        "validation": _figures(best, validation_tokens.to(device), len(corpus.validation)),
+        "validation": _figures(best, validation_tokens.to(device), len(corpus.validation) - 1),
         "markov_validation": _token_figures(
             baseline.nats_per_token(validation_tokens),
             tokenizer,
             len(validation_tokens) - 1,
-            len(corpus.validation),
+            len(corpus.validation) - 1,
         ),
-        **_facts(outcome.progress, parameters, device, precision, training.seed),
+        **outcome.facts(best, training, device, precision),
     }
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
@@ -262,42 +260,15 @@ def _token_figures(nats: float, tokenizer: TextTokenizer, tokens: int, character
     return figures
 
 
-def _facts(progress: Progress, parameters: int, device: torch.device, precision: str, seed: int) -> dict[str, Any]:
-    return {
-        "parameters": parameters,
-        "training_minutes": round(progress.training_seconds / 60, 3),
-        "evaluation_minutes": round(progress.evaluation_seconds / 60, 3),
-        "tokens_per_second": round(progress.tokens / progress.training_seconds),
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "seed": seed,
-        "versions": {
-            "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "zoo": version("sequence-zoo"),
-        },
-    }
-
-
 def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenerator, run: RunFolder) -> None:
     unit = "bits_per_character" if "bits_per_character" in figures["validation"] else "perplexity"
     samples = [
-        (
-            f"network, temperature {temperature}",
-            best.generate("", max_new_tokens=300, temperature=temperature, seed=0),
-        )
-        for temperature in SAMPLE_TEMPERATURES
-    ]
-    samples.append(
-        (
-            "n-gram baseline, temperature 0.8",
-            baseline.generate("", max_new_tokens=300, temperature=0.8, seed=0),
-        )
+        (f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES
+    ] + [("n-gram baseline, temperature 0.8", baseline, 0.8)]
+    text = "".join(
+        f"--- {title} ---\n{model.generate('', max_new_tokens=300, temperature=temperature, seed=0)}\n\n"
+        for title, model, temperature in samples
     )
-    text = "".join(f"--- {title} ---\n{sample}\n\n" for title, sample in samples)
     with (run.path / "samples.txt").open("a", encoding="utf-8") as file:
         file.write(text)
     print(f"\n{text}")
@@ -309,12 +280,6 @@ def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenera
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]
     print(f"{minutes} minutes of training, {speed:,} tokens/s; run in {run.path}")
     print(f"try: python scripts/generate_text.py {shlex.quote(str(run.path))} --prompt 'The '")
-
-
-def _plain(options: Any) -> dict[str, Any]:
-    """The options as config.yaml holds them: without those that say what to do with a folder that is there."""
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    return {name: value for name, value in values.items() if name not in ("overwrite", "resume")}
 
 
 if __name__ == "__main__":

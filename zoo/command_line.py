@@ -7,7 +7,8 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -59,6 +60,12 @@ def parse_options(
     values |= {name: _last_value(arguments, f"--{name}") for name in texts if values[name] is None}
     with as_input_error():
         return [options(**{field.name: values[field.name] for field in fields(options)}) for options in classes]
+
+
+def plain_options(*options: Any) -> dict[str, Any]:
+    """Data classes of options as one dict of plain values, as `--config` takes them back."""
+    merged = {name: value for part in options for name, value in asdict(part).items()}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in merged.items()}
 
 
 def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:

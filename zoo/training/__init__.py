@@ -1,7 +1,8 @@
 """The training loop, the run folder and what a run needs to go on after it was stopped."""
 
-from zoo.training.loop import Outcome, Progress, train
+from zoo.training.loop import train
 from zoo.training.options import TrainingOptions
+from zoo.training.outcome import Outcome, Progress
 from zoo.training.precision import choose_device, choose_precision
 from zoo.training.run_folder import RunFolder, check_run_folder
 from zoo.training.task import Task

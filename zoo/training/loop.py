@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,38 +17,12 @@ from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.interruption import Interruption
 from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
 from zoo.training.options import TrainingOptions
+from zoo.training.outcome import Outcome, Progress
 from zoo.training.precision import Precision
 from zoo.training.run_folder import RunFolder
 from zoo.training.task import Task
 
 LOSS_MEMORY = 0.98  # of the running mean of the training loss that is shown
-
-
-@dataclass
-class Progress:
-    """Where a run is: everything that the loop keeps beside weights, optimizers and random numbers."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0  # next of the epoch
-    tokens: int = 0
-    training_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    evaluations: int = 0
-    best: float | None = None
-    best_step: int = 0
-    since_best: int = 0
-    running_loss: float | None = None
-    ended: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended. `signal_number` is that of the signal that stopped it, None if it came to its end."""
-
-    progress: Progress
-    signal_number: int | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _LossModule(nn.Module):

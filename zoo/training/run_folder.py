@@ -47,14 +47,15 @@ class RunFolder:
 
     def __init__(self, path: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> None:
         self.path = path
-        self.options = options
+        # Those two say what to do with a folder that is there, which is not what it will say of itself.
+        self.options = {name: value for name, value in options.items() if name not in ("overwrite", "resume")}
         check_run_folder(path, overwrite, resume)
         if resume:
             self._check_same_options()
         elif overwrite and path.exists():
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / CONFIG, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+        write_atomically(path / CONFIG, yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
     def _check_same_options(self) -> None:
         saved = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))

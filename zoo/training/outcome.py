@@ -1,0 +1,61 @@
+"""Where a run is, how it ended, and the facts of it that stand beside its figures."""
+
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from zoo.training.options import TrainingOptions
+from zoo.training.precision import Precision
+
+
+@dataclass
+class Progress:
+    """Where a run is: everything that the loop keeps beside weights, optimizers and random numbers."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # next of the epoch
+    tokens: int = 0
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    evaluations: int = 0
+    best: float | None = None
+    best_step: int = 0
+    since_best: int = 0
+    running_loss: float | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `signal_number` is that of the signal that stopped it, None if it came to its end."""
+
+    progress: Progress
+    signal_number: int | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def facts(
+        self, model: torch.nn.Module, options: TrainingOptions, device: torch.device, precision: Precision
+    ) -> dict[str, Any]:
+        """What metrics.json says of the run itself: size, time, speed, machine, seed and versions."""
+        progress = self.progress
+        return {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "training_minutes": round(progress.training_seconds / 60, 3),
+            "evaluation_minutes": round(progress.evaluation_seconds / 60, 3),
+            "tokens_per_second": round(progress.tokens / progress.training_seconds),
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "precision": precision,
+            "seed": options.seed,
+            "versions": {
+                "python": sys.version.split()[0],
+                "torch": torch.__version__,
+                "zoo": version("sequence-zoo"),
+            },
+        }
