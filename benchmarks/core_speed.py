@@ -17,7 +17,7 @@ import torch
 
 from zoo.command_line import parse_options, run_script
 from zoo.core import CELLS, RecurrentCore
-from zoo.training import choose_device, choose_precision
+from zoo.device import choose_device, choose_precision
 
 
 @dataclass

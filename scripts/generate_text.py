@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.command_line import parse_options, run_script
+from zoo.data.text_files import read_text_file
+from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.one_to_many import TextGenerator
-from zoo.training import choose_device
 
 
 @dataclass
@@ -86,12 +87,14 @@ def _prompt(options: GenerationOptions) -> str:
         raise InputError("--prompt and --file were both given; the text to continue can come from one of them only")
     if options.prompt is not None:
         return options.prompt
+    if options.file is not None:
+        return read_text_file(options.file)
+    if sys.stdin.isatty():
+        raise InputError("there is no prompt: give --prompt TEXT or --file FILE, or pipe a text to standard input")
     try:
-        if options.file is not None:
-            return options.file.read_text(encoding="utf-8")
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{options.file or 'standard input'} is not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python scripts/train_text_generator.py --out runs/mine --data my_texts/     # yo
 python scripts/generate_text.py runs/docs --prompt "The import statement"
 """
 
+import hashlib
 import math
 import shlex
 import sys
@@ -20,6 +21,7 @@ from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State, detach, replace_rows
 from zoo.core.dropout import check_probability
 from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
+from zoo.device import choose_device, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
@@ -28,8 +30,6 @@ from zoo.training import (
     RunFolder,
     TrainingOptions,
     check_run_folder,
-    choose_device,
-    choose_precision,
     train,
 )
 
@@ -87,10 +87,10 @@ class TextGeneratorOptions:
     residual: bool = False
     ngram_order: int = 4
     ngram_buckets: int = 20_000
-    dropout: float = 0.0
+    dropout: float = 0.2
     input_dropout: float = 0.0
     embedding_dropout: float = 0.0
-    ngram_dropout: float = 0.0
+    ngram_dropout: float = 0.4
     weight_dropout: float = 0.0
     markov_order: int = 6
 
@@ -125,6 +125,7 @@ class LanguageModelling:
         self.windows = windows
         self.validation_tokens = validation_tokens
         self.restart = restart
+        self.fingerprint = hashlib.sha256(windows.tokens.numpy().tobytes()).hexdigest()
 
     def matrices(self) -> Iterable[nn.Parameter]:
         return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
@@ -196,14 +197,11 @@ def main() -> int:
 
     best = TextGenerator.from_pretrained(run.path).to(device)
     baseline.fit(train_tokens)
+    lossless, characters = _lossless(tokenizer, train_tokens), len(corpus.validation) - 1
+    counted = baseline.nats_per_token(validation_tokens)
     figures = {
-        "validation": _figures(best, validation_tokens.to(device), len(corpus.validation) - 1),
-        "markov_validation": _token_figures(
-            baseline.nats_per_token(validation_tokens),
-            tokenizer,
-            len(validation_tokens) - 1,
-            len(corpus.validation) - 1,
-        ),
+        "validation": _figures(best, lossless, validation_tokens.to(device), characters),
+        "markov_validation": _token_figures(counted, lossless, len(validation_tokens) - 1, characters),
         **outcome.facts(best, training, device, precision),
     }
     run.finish(figures)
@@ -245,26 +243,34 @@ def _sources(data: str | None) -> list[str] | None:
     return [data] if Path(data).exists() else [part.strip() for part in data.split(",")]
 
 
-def _figures(model: TextGenerator, tokens: Tensor, characters: int) -> dict[str, float]:
+def _lossless(tokenizer: TextTokenizer, tokens: Tensor) -> bool:
+    """Whether tokens say all of their text: unknown ones would make figures a character look better than they are."""
+    if tokenizer.unknown_id is None:
+        return True
+    # Of words, a held-out text always has some that are unknown; of characters next to none, if training had none.
+    return tokenizer.level == "char" and not bool((tokens == tokenizer.unknown_id).any())
+
+
+def _figures(model: TextGenerator, lossless: bool, tokens: Tensor, characters: int) -> dict[str, float]:
     assert model.tokenizer is not None
-    figures = _token_figures(carried_nats(model, tokens), model.tokenizer, len(tokens) - 1, characters)
-    if model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
+    figures = _token_figures(carried_nats(model, tokens), lossless, len(tokens) - 1, characters)
+    if lossless and model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
         figures["nats_per_character_window_256"] = window_nats(model, *fresh_windows(tokens, FRESH_WINDOW))
     return figures
 
 
-def _token_figures(nats: float, tokenizer: TextTokenizer, tokens: int, characters: int) -> dict[str, float]:
+def _token_figures(nats: float, lossless: bool, tokens: int, characters: int) -> dict[str, float]:
     figures = {"nats_per_token": nats, "perplexity": math.exp(nats)}
-    if tokenizer.level != "word":  # unknown words would make bits a character look better than they are
+    if lossless:
         figures["bits_per_character"] = nats * tokens / characters / math.log(2)
     return figures
 
 
 def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenerator, run: RunFolder) -> None:
     unit = "bits_per_character" if "bits_per_character" in figures["validation"] else "perplexity"
-    samples = [
-        (f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES
-    ] + [("n-gram baseline, temperature 0.8", baseline, 0.8)]
+    samples = [(f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES] + [
+        ("n-gram baseline, temperature 0.8", baseline, 0.8)
+    ]
     text = "".join(
         f"--- {title} ---\n{model.generate('', max_new_tokens=300, temperature=temperature, seed=0)}\n\n"
         for title, model, temperature in samples

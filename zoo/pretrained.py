@@ -8,16 +8,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -41,7 +35,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-class PretrainedModel(nn.Module, ModelHubMixin):
+class PretrainedModel(nn.Module):
     """An architecture that saves itself with `save_pretrained(folder)` and loads with `from_pretrained`.
 
     A subclass sets `config`, the constructor's JSON-able arguments, and takes them as keywords beside `tokenizer`.
@@ -50,12 +44,9 @@ class PretrainedModel(nn.Module, ModelHubMixin):
     config: dict[str, Any]
     tokenizer: TextTokenizer | None
 
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write the model into a folder, each file whole or not at all; the mixin's `push_to_hub` calls it too.
-
-        Raises OSError if the folder cannot be written.
-        """
-        folder = Path(save_directory)
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model into a folder, each file whole or not at all. Raises OSError if that cannot be done."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"architecture": type(self).__name__, **self.config}
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
@@ -64,6 +55,15 @@ class PretrainedModel(nn.Module, ModelHubMixin):
             self.tokenizer.save(folder)
         if not (folder / "README.md").exists():
             write_atomically(folder / "README.md", self._model_card())
+
+    def push_to_hub(self, name: str, private: bool = False) -> None:
+        """Save the model on the hub as `name` ("owner/model"); needs `hf auth login` or a token in HF_TOKEN."""
+        from huggingface_hub import HfApi
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            HfApi().create_repo(name, private=private, exist_ok=True)
+            HfApi().upload_folder(repo_id=name, folder_path=folder)
 
     def _model_card(self) -> str:
         name = type(self).__name__
@@ -75,7 +75,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **hub_options: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, name: str | Path, **hub_options: Any) -> Self:
         """Load a saved model, onto the CPU and ready to use (in evaluation mode).
 
         Args:
@@ -152,9 +152,18 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _download(name: str, options: dict[str, Any]) -> Path:
+    # Here and not above: whoever loads from a folder needs no web library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
     missing = f"{name} is not a folder here"
     try:
-        return Path(snapshot_download(name, **options))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"], **options))
     except HFValidationError:
         raise InputError(f"{missing}, and is no name of a model on the hub (owner/model) either") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.profiler import profile
 
 from zoo.core import output
 from zoo.core.output import linear_cross_entropy
@@ -50,8 +51,10 @@ def test_autocast_gives_bfloat16_products_and_float32_weight_gradients():
 
 def test_no_gradient_is_made_where_none_is_wanted():
     tensors, targets = random_arguments(7, 3, 5)
-    with torch.no_grad():
+    with torch.no_grad(), profile() as record:
         assert not linear_cross_entropy(*tensors, targets).requires_grad
+    products = [event for event in record.events() if event.name in ("aten::mm", "aten::addmm")]
+    assert [event.name for event in products] == ["aten::addmm"]
     only_bias = [tensors[0].detach(), tensors[1].detach(), tensors[2]]
     (grad,) = torch.autograd.grad(linear_cross_entropy(*only_bias, targets), tensors[2])
     torch.testing.assert_close(grad, torch.autograd.grad(plain(*tensors, targets), tensors[2])[0])

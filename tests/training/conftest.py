@@ -36,6 +36,7 @@ class TextTask:
 
     metric = "nats_per_token"
     higher_is_better = False
+    fingerprint = "text"
 
     def __init__(self, rows: int = 4, before_loss: Callable[[int], None] | None = None, **architecture: Any) -> None:
         torch.manual_seed(0)
@@ -112,6 +113,7 @@ class LineTask:
     ) -> None:
         torch.manual_seed(0)
         self.higher_is_better = higher_is_better
+        self.fingerprint = "points"
         self.model = Line()
         self.rows, self.figures, self.change_loss = rows, figures, change_loss
         generator = torch.Generator().manual_seed(1)

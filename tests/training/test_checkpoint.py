@@ -34,7 +34,9 @@ def saved(tmp_path: Path) -> Path:
     model, optimizers = make()
     step(model, optimizers)
     file = tmp_path / "resume.safetensors"
-    save_checkpoint(file, model, optimizers, (torch.randn(1, 2, 3), torch.tensor([[4, 5]])), {"step": 1, "best": None})
+    save_checkpoint(
+        file, model, optimizers, (torch.randn(1, 2, 3), torch.tensor([[4, 5]])), {"step": 1, "best": None}, CPU
+    )
     return file
 
 
@@ -47,7 +49,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     carry = (base[1:2], base.transpose(0, 1)[:, :1], torch.tensor([[4, 5]]))  # views, as a carried state may be
     progress = {"step": 3, "best": None, "loss": 0.1 + 0.2, "ended": False}
     file = tmp_path / "resume.safetensors"
-    save_checkpoint(file, model, optimizers, carry, progress)
+    save_checkpoint(file, model, optimizers, carry, progress, CPU)
     step(model, optimizers)
 
     torch.manual_seed(4)
@@ -71,7 +73,7 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
         for _ in range(3):
             step(model, optimizers)
             if save:
-                save_checkpoint(tmp_path / "resume.safetensors", model, optimizers, (), {})
+                save_checkpoint(tmp_path / "resume.safetensors", model, optimizers, (), {}, CPU)
         ends.append(model[0].weight)
     assert torch.equal(*ends)
 
@@ -158,6 +160,6 @@ def test_a_failed_save_keeps_the_one_before(saved: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(saved, *make(), (), {"step": 2})
+        save_checkpoint(saved, *make(), (), {"step": 2}, CPU)
     _, progress = load_checkpoint(saved, *make(), CPU)
     assert progress["step"] == 1

@@ -61,6 +61,7 @@ class RecurrentDecoder(nn.Module):
             if size < 1:
                 raise ValueError(f"{name} is {size}, but must be at least 1")
         check_probability("embedding_dropout", embedding_dropout)
+        check_probability("input_dropout", input_dropout)
         self.vocab_size = vocab_size
         self.embedding_dropout = embedding_dropout
         self.embedding = nn.Embedding(vocab_size, embedding_size)
@@ -141,7 +142,7 @@ class RecurrentDecoder(nn.Module):
         """Read prompts: tokens (B, T) padded on the right, lengths (B,) -> logits (B, V) of what follows, state."""
         features, state = self.features(tokens, None, lengths)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return self.scores(features[rows, lengths - 1]), state
+        return self.scores(features[rows, lengths.to(tokens.device) - 1]), state
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """One token a row: (B,), state -> logits (B, V), state."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zoo.core.dropout import check_probability
 
-# Multipliers of a polynomial hash; odd, so that no bit of a token is lost modulo a power of two.
+# One multiplier a position: large and odd, so that the same tokens in another order give another sum.
 _MULTIPLIERS = (1, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5)
 
 
@@ -80,5 +80,5 @@ class NgramEmbedding(nn.Module):
                 embedded = embedded + found
         if lengths is None:
             return embedded, row[:, steps:].T
-        last = lengths[:, None] + torch.arange(self.order - 1, device=tokens.device)
+        last = lengths.to(tokens.device)[:, None] + torch.arange(self.order - 1, device=tokens.device)
         return embedded, row.gather(1, last).T

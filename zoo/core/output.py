@@ -30,17 +30,20 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    return _LinearCrossEntropy.apply(features.to(dtype), weight, bias, targets)
+    # Inside `forward` gradients always look switched off.
+    return _LinearCrossEntropy.apply(features.to(dtype), weight, bias, targets, torch.is_grad_enabled())
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, grad_enabled: bool
+    ) -> Tensor:
         count, dtype = len(features), features.dtype
         sums = torch.promote_types(dtype, torch.float32)
         used = weight.to(dtype)
         total = torch.zeros((), dtype=sums, device=features.device)
-        needs_grad = any(ctx.needs_input_grad)
+        needs_grad = grad_enabled and any(ctx.needs_input_grad)
         if needs_grad:
             features_grad = torch.empty_like(features)
             weight_grad = torch.zeros_like(weight, dtype=sums)
@@ -64,7 +67,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         scale = grad / ctx.count
         features_grad, weight_grad, bias_grad = (part * scale for part in ctx.saved_tensors)
-        return features_grad, weight_grad, bias_grad, None
+        return features_grad, weight_grad, bias_grad, None, None

@@ -1,7 +1,7 @@
 """What turns next-token scores into one drawn token: penalties, filters, and the draw itself.
 
-Filters act on logits and hand on only the tokens that are left, so that the softmax and the draw run over a few
-columns instead of the vocabulary: `torch.multinomial` over 8,000 columns is most of a decoding step on a CPU.
+Top-k hands on only its k tokens, so that all that follows runs over k columns instead of the vocabulary; the draw is
+one look-up in their cumulative distribution: `torch.multinomial` over 8,000 columns is most of a decoding step on a CPU.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ def choose(logits: Tensor, options: SamplingOptions, uniform: Tensor, seen: Tens
     Args:
         logits: (B, V).
         options: how.
-        uniform: (B,), each row's own number in [0, 1), float64: where on its cumulative distribution it is drawn.
+        uniform: (B,), each row's own number in [0, 1), float64, on the CPU: where on its cumulative distribution it
+            is drawn.
         seen: (B, V), bool, what already stands in each row; only a repetition penalty needs it.
 
     Returns:
@@ -68,10 +69,11 @@ def choose(logits: Tensor, options: SamplingOptions, uniform: Tensor, seen: Tens
     temperature = min(max(options.temperature, 1e-30), 1e30)
     logits = (logits - logits.max(dim=-1, keepdim=True).values) / temperature
     logits, tokens = candidates(logits, options)
-    cumulative = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
+    # In float64, and so on the CPU, since not every accelerator has it.
+    cumulative = torch.softmax(logits.to("cpu", torch.float64), dim=-1).cumsum(dim=-1)
     # Scaled by the total, which rounding leaves a little off 1, so that the draw stays inside the row.
     drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-    drawn = drawn.clamp(max=cumulative.shape[1] - 1)
+    drawn = drawn.clamp(max=cumulative.shape[1] - 1).to(logits.device)
     return drawn.squeeze(1) if tokens is None else tokens.gather(1, drawn).squeeze(1)
 
 

@@ -76,7 +76,7 @@ class Sampler:
             if self.options.temperature > 0:
                 for row, prompt in enumerate(self.rows):
                     uniform[row] = torch.rand((), generator=self.generators[prompt], dtype=torch.float64)
-            chosen = choose(logits, self.options, uniform.to(logits.device), self.seen)
+            chosen = choose(logits, self.options, uniform, self.seen)
             if self.seen is not None:
                 self.seen.scatter_(1, chosen[:, None], True)
             before = self.rows

@@ -17,15 +17,31 @@ class TextGenerator(PretrainedModel):
     Args:
         vocab_size: V; may be left out where a tokenizer is given.
         tokenizer: needed by `generate` and `stream` only.
-        architecture: the other arguments of `RecurrentDecoder`: embedding_size, hidden_size, num_layers, cell, tied,
-            ngram_order, ngram_buckets, residual and the kinds of dropout.
+        embedding_size, hidden_size, num_layers, cell, tied, residual, ngram_order, ngram_buckets, dropout,
+            input_dropout, embedding_dropout, ngram_dropout, weight_dropout: see `RecurrentDecoder`.
 
     Raises:
         ValueError: a size, probability or name out of range, or a `vocab_size` that is not the tokenizer's.
     """
 
     def __init__(
-        self, *, vocab_size: int | None = None, tokenizer: TextTokenizer | None = None, **architecture: Any
+        self,
+        *,
+        vocab_size: int | None = None,
+        tokenizer: TextTokenizer | None = None,
+        embedding_size: int = 64,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        tied: bool = False,
+        residual: bool = False,
+        ngram_order: int = 1,
+        ngram_buckets: int = 20_000,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        ngram_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if vocab_size is None:
@@ -34,9 +50,25 @@ class TextGenerator(PretrainedModel):
             vocab_size = tokenizer.vocab_size
         if tokenizer is not None and tokenizer.vocab_size != vocab_size:
             raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
-        self.config = {"vocab_size": vocab_size, **architecture}
+        # Every argument, defaults too: a later version's may be others.
+        self.config = {
+            "vocab_size": vocab_size,
+            "embedding_size": embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "cell": cell,
+            "tied": tied,
+            "residual": residual,
+            "ngram_order": ngram_order,
+            "ngram_buckets": ngram_buckets,
+            "dropout": dropout,
+            "input_dropout": input_dropout,
+            "embedding_dropout": embedding_dropout,
+            "ngram_dropout": ngram_dropout,
+            "weight_dropout": weight_dropout,
+        }
         self.tokenizer = tokenizer
-        self.decoder = RecurrentDecoder(vocab_size=vocab_size, **architecture)
+        self.decoder = RecurrentDecoder(**self.config)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Tokens (B, T), lengths (B,) or None -> logits (B, T, V): at step t, of the token after the t-th."""

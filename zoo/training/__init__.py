@@ -3,7 +3,6 @@
 from zoo.training.loop import train
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
-from zoo.training.precision import choose_device, choose_precision
 from zoo.training.run_folder import RunFolder, check_run_folder
 from zoo.training.task import Task
 
@@ -14,7 +13,5 @@ __all__ = [
     "Task",
     "TrainingOptions",
     "check_run_folder",
-    "choose_device",
-    "choose_precision",
     "train",
 ]

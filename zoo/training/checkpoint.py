@@ -27,6 +27,7 @@ def save_checkpoint(
     optimizers: list[torch.optim.Optimizer],
     carry: State,
     progress: dict[str, Any],
+    device: torch.device,
 ) -> None:
     """Write everything atomically. `progress` is JSON-able. Raises OSError if it cannot be written."""
     tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in named_tensors(model).items()}
@@ -41,8 +42,8 @@ def save_checkpoint(
                     numbers[name] = value
     tensors |= {f"carry.{index}": tensor for index, tensor in enumerate(carry)}
     tensors["random.cpu"] = torch.get_rng_state()
-    for index, generator_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
-        tensors[f"random.cuda.{index}"] = generator_state
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     # Tensors that are views of others (a carried state may be) cannot be saved as they are.
     packed = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {"format": FORMAT, "progress": json.dumps(progress), "numbers": json.dumps(numbers)}
@@ -90,9 +91,8 @@ def load_checkpoint(
                 state.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available():
-        saved = sorted(name for name in tensors if name.startswith("random.cuda."))
-        torch.cuda.set_rng_state_all([tensors[name] for name in saved])
+    if "random.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
     parts = sum(name.startswith("carry.") for name in tensors)
     carry = tuple(tensors[f"carry.{index}"].to(device) for index in range(parts))
     return carry, json.loads(metadata["progress"])

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from zoo.core import State
+from zoo.device import Precision
 from zoo.errors import InputError
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.interruption import Interruption
 from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
-from zoo.training.precision import Precision
 from zoo.training.run_folder import RunFolder
 from zoo.training.task import Task
 
@@ -54,28 +54,32 @@ class _Loop:
         self, task: Task, options: TrainingOptions, run: RunFolder, device: torch.device, precision: Precision
     ) -> None:
         self.task, self.options, self.run = task, options, run
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # the one that Accelerator then takes
         accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if precision == "bfloat16" else "no",
             gradient_accumulation_steps=options.accumulate,
         )
+        if accelerator.num_processes > 1:
+            raise InputError(f"{accelerator.num_processes} processes were started, but training runs in one so far")
         module = _LossModule(task).to(accelerator.device)
         # Built after the move, before prepare: they hold the same parameters that prepare keeps.
         self.optimizers = build_optimizers(task.model, task.matrices(), options)
         self.accelerator = accelerator
         self.module = accelerator.prepare_model(module)
         self.prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in self.optimizers]
-        self.progress = Progress()
+        self.progress = Progress(data=task.fingerprint, precision=precision)
         self.carry: State = ()
         self.last_save = time.monotonic()
         if options.resume:
             self.carry, saved = load_checkpoint(run.checkpoint, task.model, self.optimizers, accelerator.device)
-            self.progress = Progress(**saved)
+            self.progress = _resumed(saved, self.progress, run)
             # Fewer are behind it if the run was made longer.
             done = int(self._share() * options.evaluations + 1e-9)
             self.progress.evaluations = min(self.progress.evaluations, done)
             run.forget_after(self.progress.step)
-        self.writer = _tensorboard(run) if options.tensorboard else None
+        self.writer = _tensorboard(run, self.progress.step) if options.tensorboard else None
 
     def run_to_end(self) -> Outcome:
         progress = self.progress
@@ -127,7 +131,7 @@ class _Loop:
             for optimizer in self.prepared:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-        self.carry = tuple(part.detach() for part in carry)
+        self.carry = carry
         progress.batch += 1
         progress.tokens += self.task.tokens(batch)
         if self.accelerator.sync_gradients:
@@ -166,11 +170,10 @@ class _Loop:
         started = time.perf_counter()
         task.model.eval()
         # What evaluation draws must not shift what training draws.
-        random_state = torch.get_rng_state()
-        with torch.inference_mode():
+        cuda = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda), torch.inference_mode():
             figures = task.evaluate()
             sample = task.sample()
-        torch.set_rng_state(random_state)
         value = figures[task.metric]
         self._require_finite(task.metric, value)
         better = progress.best is None or (value > progress.best if task.higher_is_better else value < progress.best)
@@ -198,7 +201,14 @@ class _Loop:
         tqdm.write("  " + " ".join(sample.split())[:100])
 
     def _save(self) -> None:
-        save_checkpoint(self.run.checkpoint, self.task.model, self.optimizers, self.carry, asdict(self.progress))
+        save_checkpoint(
+            self.run.checkpoint,
+            self.task.model,
+            self.optimizers,
+            self.carry,
+            asdict(self.progress),
+            self.accelerator.device,
+        )
         self.last_save = time.monotonic()
 
     def _speed(self) -> float:
@@ -213,8 +223,17 @@ def _to_device(batch: Any, device: torch.device) -> Any:
     return type(batch)(*moved)
 
 
-def _tensorboard(run: RunFolder) -> Any:
+def _resumed(saved: dict[str, Any], now: Progress, run: RunFolder) -> Progress:
+    progress = Progress(**saved)
+    if progress.data != now.data:
+        raise InputError(f"{run.path} was trained on other data, or with another tokenizer, than --data gives now")
+    if progress.precision != now.precision:
+        raise InputError(f"{run.path} was trained in {progress.precision}: add --precision {progress.precision}")
+    return progress
+
+
+def _tensorboard(run: RunFolder, step: int) -> Any:
     # Here and not above: it is an extra, whose presence `TrainingOptions` checks.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from zoo.device import multiplies_in_bfloat16
+from zoo.training.muon import Muon
 from zoo.training.options import TrainingOptions
 
 
@@ -47,7 +49,8 @@ def build_optimizers(
     ]
     matrix = [p for p in parameters if id(p) in by_muon]
     if matrix:
-        optimizers.append(torch.optim.Muon(matrix, lr=options.matrix_learning_rate, weight_decay=options.weight_decay))
+        dtype = torch.bfloat16 if multiplies_in_bfloat16(matrix[0].device) else torch.float32
+        optimizers.append(Muon(matrix, options.matrix_learning_rate, options.weight_decay, dtype=dtype))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -24,7 +24,7 @@ class TrainingOptions:
         gradient_clip: Largest norm of the gradient; larger ones are scaled down to it.
         accumulate: Batches whose gradients are added up for one step.
         epochs: Stop after so many passes over the data.
-        max_steps: Stop after so many steps.
+        max_steps: Stop after so many steps; of several limits the nearest counts.
         max_minutes: Stop after so many minutes of training. The learning rate follows the clock, so such a run
             fits the machine but is not repeated bit for bit.
         evaluations: How often to evaluate in the course of the run, evenly spaced, the last at the end.
@@ -84,9 +84,10 @@ class TrainingOptions:
             raise ValueError("overwrite and resume were both given; a run is either replaced or gone on with")
 
 
-# What may differ between a run and its resumption: they say where and how long, not what is computed.
+# What may differ between a run and its resumption: they say where and how long, not what is computed. (The precision
+# that `auto` came to is compared by the loop.)
 RESUMABLE_CHANGES = frozenset(
-    {
+    [
         "out",
         "overwrite",
         "resume",
@@ -96,5 +97,7 @@ RESUMABLE_CHANGES = frozenset(
         "patience",
         "save_minutes",
         "tensorboard",
-    }
+        "device",
+        "precision",
+    ]
 )

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 
+from zoo.device import Precision
 from zoo.training.options import TrainingOptions
-from zoo.training.precision import Precision
 
 
 @dataclass
 class Progress:
     """Where a run is: everything that the loop keeps beside weights, optimizers and random numbers."""
 
+    data: str = ""  # the task's fingerprint
+    precision: str = ""
     step: int = 0
     epoch: int = 0
     batch: int = 0  # next of the epoch

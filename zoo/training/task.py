@@ -15,10 +15,12 @@ class Task(Protocol):
     Attributes:
         metric: the key of `evaluate`'s result that decides which weights are best.
         higher_is_better: which way `metric` goes.
+        fingerprint: tells the data, as the model sees them, from others; a run is not resumed on others.
     """
 
     metric: str
     higher_is_better: bool
+    fingerprint: str
 
     @property
     def model(self) -> PretrainedModel:

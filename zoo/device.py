@@ -25,13 +25,14 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> Precision:
     """`auto` is bfloat16 where the hardware multiplies in it, else float32."""
     if name == "auto":
-        return "bfloat16" if _multiplies_in_bfloat16(device) else "float32"
+        return "bfloat16" if multiplies_in_bfloat16(device) else "float32"
     if name not in ("float32", "bfloat16"):
         raise InputError(f"precision is {name}, but must be auto, float32 or bfloat16")
     return "bfloat16" if name == "bfloat16" else "float32"
 
 
-def _multiplies_in_bfloat16(device: torch.device) -> bool:
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are quicker there than in float32; without such hardware they are far slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

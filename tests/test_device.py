@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from zoo.device import choose_device, choose_precision
 from zoo.errors import InputError
-from zoo.training import choose_device, choose_precision
 
 
 def test_the_cpu_is_always_there() -> None:

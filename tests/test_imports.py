@@ -1,0 +1,12 @@
+"""What importing an architecture may not bring with it: plotting, web and data libraries start slowly."""
+
+import subprocess
+import sys
+
+HEAVY = ("matplotlib", "huggingface_hub", "datasets", "accelerate", "jsonargparse", "tensorboard")
+
+
+def test_an_architecture_imports_no_plotting_web_or_data_library():
+    code = f"import sys, zoo.one_to_many; print(*[name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
