@@ -70,6 +70,7 @@ def train(cell: str, options: CellsOptions) -> tuple[str, ...]:
         "num_layers": options.num_layers,
         "residual": "true",
         "ngram_order": 1,
+        "dropout": 0.0,
         "max_minutes": options.minutes,
         "evaluations": 4,
         "seed": options.seed,

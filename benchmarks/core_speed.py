@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -67,7 +68,7 @@ def main() -> int:
             outputs, _ = core(inputs)
         outputs.backward(grad)
 
-    work: dict[str, Callable[[], object]] = {name: lambda core=core: step(core) for name, core in cores.items()}
+    work: dict[str, Callable[[], object]] = {name: partial(step, core) for name, core in cores.items()}
     work["product"] = lambda: left @ right
     times: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(options.repeats + 2):  # the first two warm up

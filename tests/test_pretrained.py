@@ -33,6 +33,8 @@ KINDS = {
     "ngrams": {"ngram_order": 3, "ngram_buckets": 100},
 }
 
+MODEL_FILES = ["config.json", "model.safetensors", "tokenizer.json"]
+
 
 def make_generator(level="char", **options):
     torch.manual_seed(0)
@@ -341,9 +343,9 @@ def test_a_hub_name_is_loaded_from_the_folder_it_was_downloaded_to(folder, monke
         asked.append((name, options))
         return str(folder)
 
-    monkeypatch.setattr("zoo.pretrained.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     loaded = TextGenerator.from_pretrained("owner/model", revision="v1")
-    assert asked == [("owner/model", {"revision": "v1"})]
+    assert asked == [("owner/model", {"revision": "v1", "allow_patterns": MODEL_FILES})]
     assert torch.equal(loaded.decoder.embedding.weight, make_generator(tied=True).decoder.embedding.weight)
 
 
@@ -352,7 +354,7 @@ def test_any_failure_to_download_is_one_line(error, monkeypatch):
     def download(name, **options):
         raise error
 
-    monkeypatch.setattr("zoo.pretrained.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     refused("owner/model", "owner/model is not a folder here", "give the path of a saved model")
 
 

@@ -182,7 +182,7 @@ def test_generation_options(
 def test_a_prompt_that_is_no_text(run: Run, generate_script: ModuleType, finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "prompt").write_bytes(b"abc\xff")
     result = run(generate_script, finished_run, "--file", tmp_path / "prompt")
-    assert result.is_an_error("prompt is not UTF-8 text (byte 3)")
+    assert result.is_an_error("prompt is not UTF-8 (byte 0xff at offset 3)")
     assert run(generate_script, finished_run, stdin=b"\xff").is_an_error("standard input is not UTF-8 text (byte 0)")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo.one_to_many import TextGenerator
 from zoo.training import TrainingOptions
+from zoo.training.muon import Muon
 from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
 
 
@@ -55,7 +56,7 @@ def test_muon_moves_the_matrices_of_the_core_and_nothing_else(tied: bool) -> Non
     everything = {name for name, _ in model.named_parameters()}
     adamw, muon = make_optimizers(model, optimizer="muon", weight_decay=0.125, learning_rate=3e-3)
     assert isinstance(adamw, torch.optim.AdamW)
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, Muon)
     assert [names(model, group["params"]) for group in muon.param_groups] == [MATRICES]
     assert muon.param_groups[0]["weight_decay"] == 0.125
     groups = {group["weight_decay"]: names(model, group["params"]) for group in adamw.param_groups}

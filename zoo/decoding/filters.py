@@ -1,7 +1,8 @@
 """What turns next-token scores into one drawn token: penalties, filters, and the draw itself.
 
 Top-k hands on only its k tokens, so that all that follows runs over k columns instead of the vocabulary; the draw is
-one look-up in their cumulative distribution: `torch.multinomial` over 8,000 columns is most of a decoding step on a CPU.
+one look-up in their cumulative distribution. `torch.multinomial` over 8,000 columns is most of a decoding step on a
+CPU.
 """
 
 from dataclasses import dataclass

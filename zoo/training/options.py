@@ -87,7 +87,7 @@ class TrainingOptions:
 # What may differ between a run and its resumption: they say where and how long, not what is computed. (The precision
 # that `auto` came to is compared by the loop.)
 RESUMABLE_CHANGES = frozenset(
-    [
+    {
         "out",
         "overwrite",
         "resume",
@@ -99,5 +99,5 @@ RESUMABLE_CHANGES = frozenset(
         "tensorboard",
         "device",
         "precision",
-    ]
+    }
 )
