@@ -120,13 +120,15 @@ class RecurrentDecoder(nn.Module):
 
     def scores(self, features: Tensor) -> Tensor:
         """Features (..., H) -> logits (..., V)."""
-        return self.output(features if self.projection is None else self.projection(features))
+        return self.output(self._projected(features))
 
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """Mean nats a token: features (B, T, H), targets (B, T) -> scalar. `scores` and cross-entropy in one."""
-        if self.projection is not None:
-            features = self.projection(features)
-        return linear_cross_entropy(features.flatten(0, 1), self.output.weight, self.output.bias, targets.flatten())
+        rows = self._projected(features).flatten(0, 1)
+        return linear_cross_entropy(rows, self.output.weight, self.output.bias, targets.flatten())
+
+    def _projected(self, features: Tensor) -> Tensor:
+        return features if self.projection is None else self.projection(features)
 
     def forward(
         self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None

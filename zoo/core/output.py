@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.core.autocast import compute_dtype
+
 # Scores held at once: 16 MB in float32. At least MIN_ROWS rows, or adding up the weight's gradient would take over.
 CHUNK_SCORES = 2**22
 MIN_ROWS = 256
@@ -28,10 +30,9 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets
     Returns:
         A float32 scalar. Products are in the type of `features`, or of autocast; sums over the vocabulary in float32.
     """
-    device = features.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+    features = features.to(compute_dtype(features))
     # Inside `forward` gradients always look switched off.
-    return _LinearCrossEntropy.apply(features.to(dtype), weight, bias, targets, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(features, weight, bias, targets, torch.is_grad_enabled())
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.core.autocast import compute_dtype
 from zoo.core.cells import get_cell
 from zoo.core.dropout import LockedDropout, check_probability
 from zoo.core.state import State
@@ -125,7 +126,7 @@ class RecurrentCore(nn.Module):
             Under autocast both are in its precision (the state of `mingru` and `minlstm` stays float32).
         """
         state = self._check(inputs, state, lengths)
-        dtype = _compute_dtype(inputs)
+        dtype = compute_dtype(inputs)
         padding = None
         if lengths is not None:
             lengths = lengths.to(inputs.device)
@@ -164,7 +165,7 @@ class RecurrentCore(nn.Module):
         if self.num_directions == 2:
             raise ValueError("a bidirectional core cannot step: its backward direction starts at the row's end")
         self._check_state(state, len(input))
-        dtype = _compute_dtype(input)
+        dtype = compute_dtype(input)
         finals: list[State] = []
         output = input
         for layer in range(self.num_layers):
@@ -224,12 +225,6 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     steps = torch.arange(x.shape[1], device=x.device)
     index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return x.gather(1, index[..., None].expand_as(x))
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
 
 
 def _suffix(layer: int, direction: int) -> str:

@@ -1,7 +1,7 @@
 """Muon: momentum whose step is made orthogonal, for hidden weight matrices.
 
-`torch.optim.Muon` computes in bfloat16 whatever the hardware; on a processor without bfloat16 products that takes
-seconds a step. This one takes the precision as an argument and is otherwise the same, number for number.
+`torch.optim.Muon` computes in bfloat16 whatever the hardware, which is far slower than float32 on a processor without
+such products. This one takes the precision as an argument and is otherwise the same, number for number.
 """
 
 from collections.abc import Callable, Iterable
