@@ -124,17 +124,17 @@ def test_saving_does_not_change_the_model(tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.save_pretrained(tmp_path)
     assert model.training
-    assert model.decoder.output.weight is model.decoder.embedding.weight
+    assert model.decoder.output.weight is model.decoder.embedding.tokens.weight
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_tied_weights_are_saved_once_and_come_back_tied(tmp_path):
     make_generator(tied=True, embedding_size=10).save_pretrained(tmp_path)
     names = load_file(tmp_path / "model.safetensors").keys()
-    assert "decoder.embedding.weight" in names
+    assert "decoder.embedding.tokens.weight" in names
     assert "decoder.output.weight" not in names
     loaded = TextGenerator.from_pretrained(tmp_path)
-    assert loaded.decoder.output.weight is loaded.decoder.embedding.weight
+    assert loaded.decoder.output.weight is loaded.decoder.embedding.tokens.weight
 
 
 def test_the_folder_is_plain_json_and_safetensors(folder):
@@ -172,11 +172,11 @@ def test_weights_saved_from_a_view_are_whole(tmp_path):
 
 def test_loading_does_not_disturb_the_weights_of_what_is_already_loaded(folder):
     first = TextGenerator.from_pretrained(folder)
-    kept = first.decoder.embedding.weight.clone()
+    kept = first.decoder.embedding.tokens.weight.clone()
     with torch.no_grad():
-        TextGenerator.from_pretrained(folder).decoder.embedding.weight.zero_()
-    assert torch.equal(first.decoder.embedding.weight, kept)
-    assert torch.equal(TextGenerator.from_pretrained(folder).decoder.embedding.weight, kept)
+        TextGenerator.from_pretrained(folder).decoder.embedding.tokens.weight.zero_()
+    assert torch.equal(first.decoder.embedding.tokens.weight, kept)
+    assert torch.equal(TextGenerator.from_pretrained(folder).decoder.embedding.tokens.weight, kept)
 
 
 # --- what is wrong is named ---------------------------------------------------------------------------------
@@ -346,7 +346,9 @@ def test_a_hub_name_is_loaded_from_the_folder_it_was_downloaded_to(folder, monke
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     loaded = TextGenerator.from_pretrained("owner/model", revision="v1")
     assert asked == [("owner/model", {"revision": "v1", "allow_patterns": MODEL_FILES})]
-    assert torch.equal(loaded.decoder.embedding.weight, make_generator(tied=True).decoder.embedding.weight)
+    assert torch.equal(
+        loaded.decoder.embedding.tokens.weight, make_generator(tied=True).decoder.embedding.tokens.weight
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(), OSError("the disk\nis full")], ids=repr)

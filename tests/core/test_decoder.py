@@ -107,25 +107,25 @@ def test_logits_depend_on_the_past_alone(kind):
 
 def test_tied_weights_are_one_tensor():
     decoder = make_decoder(kind="tied")
-    assert decoder.output.weight is decoder.embedding.weight
+    assert decoder.output.weight is decoder.embedding.tokens.weight
     assert decoder.projection is None
     names = [name for name, _ in decoder.named_parameters()]
     assert "output.weight" not in names
-    assert "embedding.weight" in names
+    assert "embedding.tokens.weight" in names
     with torch.no_grad():
-        decoder.embedding.weight.zero_()
+        decoder.embedding.tokens.weight.zero_()
     assert (decoder(make_tokens())[0] == 0).all()
 
 
 def test_tied_weights_of_another_width_are_projected():
     decoder = make_decoder(kind="tied_projected")
-    assert decoder.output.weight is decoder.embedding.weight
+    assert decoder.output.weight is decoder.embedding.tokens.weight
     assert decoder.projection.weight.shape == (5, 6)
 
 
 def test_untied_weights_are_two_tensors():
     decoder = make_decoder()
-    assert decoder.output.weight.data_ptr() != decoder.embedding.weight.data_ptr()
+    assert decoder.output.weight.data_ptr() != decoder.embedding.tokens.weight.data_ptr()
 
 
 def test_tied_scores_start_near_zero():
@@ -157,9 +157,9 @@ def test_embedding_dropout_acts_in_training_alone():
     decoder = make_decoder(embedding_dropout=0.5)
     tokens = make_tokens()
     seen = []
-    decoder.input_dropout.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach()))
+    decoder.embedding.dropout.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach()))
     decoder(tokens)
-    assert torch.equal(seen[0], decoder.embedding.weight[tokens])
+    assert torch.equal(seen[0], decoder.embedding.tokens.weight[tokens])
     decoder.train()
     decoder(tokens)
     whole = (seen[1] == 0).all(dim=-1)

@@ -15,7 +15,7 @@ from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch
 from zoo.evaluation import carried_nats
 from zoo.one_to_many import TextGenerator
 from zoo.pretrained import PretrainedModel
-from zoo.training import Outcome, RunFolder, TrainingOptions, train
+from zoo.training import Outcome, Pace, RunFolder, TrainingOptions, train
 
 TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
 
@@ -52,6 +52,9 @@ class TextTask:
 
     def matrices(self) -> Iterable[nn.Parameter]:
         return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
+
+    def paces(self) -> dict[nn.Parameter, Pace]:
+        return {}
 
     def num_batches(self, epoch: int) -> int:
         return self.windows.num_batches(epoch)
@@ -125,6 +128,9 @@ class LineTask:
 
     def matrices(self) -> Iterable[nn.Parameter]:
         return [self.model.layer.weight]
+
+    def paces(self) -> dict[nn.Parameter, Pace]:
+        return {}
 
     def num_batches(self, epoch: int) -> int:
         return 64 // self.rows

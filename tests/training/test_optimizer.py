@@ -11,7 +11,7 @@ from torch import nn
 from zoo.one_to_many import TextGenerator
 from zoo.training import TrainingOptions
 from zoo.training.muon import Muon
-from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
+from zoo.training.optimizer import Pace, build_optimizers, set_learning_rate, warmup_cosine
 
 
 def make_model(**changes: Any) -> TextGenerator:
@@ -75,7 +75,7 @@ def test_muon_without_matrices_is_adamw_alone() -> None:
 def test_a_rate_is_a_share_of_each_groups_own_peak() -> None:
     optimizers = make_optimizers(make_model(), learning_rate=0.004, matrix_learning_rate=0.02)
     for scale in (0.5, 0.25, 1.0):  # not of the rate before
-        set_learning_rate(optimizers, scale)
+        set_learning_rate(optimizers, scale, 0.0)
         rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
         assert rates == pytest.approx([0.004 * scale, 0.004 * scale, 0.02 * scale])
 
@@ -96,3 +96,43 @@ def test_a_rate_is_a_share_of_each_groups_own_peak() -> None:
 )
 def test_warmup_then_cosine(progress: float, warmup: float, expected: float) -> None:
     assert warmup_cosine(progress, warmup) == pytest.approx(expected, abs=1e-12)
+
+
+def test_paces_scale_the_rate_and_freeze_until_their_time() -> None:
+    model = make_model()
+    core = dict(model.decoder.core.named_parameters())
+    slow = [core["weight_ih_l0"], core["bias_ih_l0"]]
+    options = TrainingOptions(out=Path("run"), max_steps=1, learning_rate=0.004, matrix_learning_rate=0.02)
+    matrices = [p for p in core.values() if p.ndim == 2]
+    optimizers = build_optimizers(model, matrices, options, {p: Pace(0.25, 0.5) for p in slow})
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for share, free in ((0.0, False), (0.49, False), (0.5, True), (1.0, True)):
+        set_learning_rate(optimizers, 0.5, share)
+        assert [p.requires_grad for p in slow] == [free, free]
+        assert all(p.requires_grad for p in model.parameters() if all(p is not one for one in slow))
+    rates = {name: group["lr"] for group in groups for name in names(model, group["params"])}
+    assert rates["decoder.core.weight_ih_l0"] == pytest.approx(0.02 * 0.25 * 0.5)
+    assert rates["decoder.core.bias_ih_l0"] == pytest.approx(0.004 * 0.25 * 0.5)
+    assert rates["decoder.core.weight_ih_l1"] == pytest.approx(0.02 * 0.5)
+    assert rates["decoder.output.weight"] == pytest.approx(0.004 * 0.5)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_what_is_frozen_does_not_move(optimizer: Any) -> None:
+    model = make_model()
+    frozen = model.decoder.core.get_parameter("weight_hh_l0")
+    options = TrainingOptions(out=Path("run"), max_steps=1, optimizer=optimizer, weight_decay=0.1)
+    matrices = [p for p in model.decoder.core.parameters() if p.ndim == 2]
+    optimizers = build_optimizers(model, matrices, options, {frozen: Pace(1.0, 0.5)})
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for share in (0.2, 0.6):
+        set_learning_rate(optimizers, 1.0, share)
+        tokens = torch.randint(9, (2, 7))
+        model.loss((tokens, tokens)).backward()
+        for each in optimizers:
+            each.step()
+            each.zero_grad(set_to_none=True)
+        moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+        assert ("decoder.core.weight_hh_l0" in moved) == (share > 0.5)
+        assert "decoder.core.weight_hh_l1" in moved

@@ -6,8 +6,8 @@ Under teacher forcing it runs over the whole target at once; `step` is the same 
 import torch
 from torch import Tensor, nn
 
-from zoo.core.dropout import LockedDropout, check_probability, embed_with_word_dropout
-from zoo.core.ngrams import NgramEmbedding
+from zoo.core.dropout import LockedDropout
+from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
@@ -57,20 +57,18 @@ class RecurrentDecoder(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("vocab_size", vocab_size), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise ValueError(f"{name} is {size}, but must be at least 1")
-        check_probability("embedding_dropout", embedding_dropout)
-        check_probability("input_dropout", input_dropout)
         self.vocab_size = vocab_size
-        self.embedding_dropout = embedding_dropout
-        self.embedding = nn.Embedding(vocab_size, embedding_size)
-        self.ngrams = (
-            None
-            if ngram_order == 1
-            else NgramEmbedding(vocab_size, embedding_size, ngram_order, ngram_buckets, ngram_dropout)
+        self.embedding = TokenEmbedding(
+            vocab_size,
+            embedding_size,
+            ngram_order=ngram_order,
+            ngram_buckets=ngram_buckets,
+            embedding_dropout=embedding_dropout,
+            ngram_dropout=ngram_dropout,
+            input_dropout=input_dropout,
+            # Small enough that scores start near zero where the matrix is also the output's.
+            std=embedding_size**-0.5 if tied else 0.5,
         )
-        self.input_dropout = LockedDropout(input_dropout)
         self.core = RecurrentCore(
             cell,
             embedding_size,
@@ -84,39 +82,28 @@ class RecurrentDecoder(nn.Module):
         self.output_dropout = LockedDropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied and hidden_size != embedding_size else None
         self.output = nn.Linear(embedding_size if tied else hidden_size, vocab_size)
-        # Small enough that scores start near zero where the matrix is also the output's.
-        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5 if tied else 0.5)
         nn.init.zeros_(self.output.bias)
         if tied:
-            self.output.weight = self.embedding.weight
+            self.output.weight = self.embedding.tokens.weight
 
     def initial_state(self, batch_size: int) -> State:
         """The core's, tensors (L, B, H); with n-gram embeddings, then the last tokens, (ngram_order - 1, B)."""
-        state = self.core.initial_state(batch_size)
-        if self.ngrams is None:
-            return state
-        return (*state, self.ngrams.initial_recent(batch_size, state[0].device))
+        return (*self.core.initial_state(batch_size), *self.embedding.initial_state(batch_size))
 
     def features(
         self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """What the scores are computed from: tokens (B, T) -> (B, T, H), state. Rows are padded on the right."""
         state = self.initial_state(len(tokens)) if state is None else state
-        embedded, recent = self._embed(tokens, state, lengths)
-        outputs, core_state = self.core(embedded, self._core_state(state), lengths)
+        core_state, recent = self._parts(state)
+        embedded, recent = self.embedding(tokens, recent, lengths)
+        outputs, core_state = self.core(embedded, core_state, lengths)
         return self.output_dropout(outputs), core_state + recent
 
-    def _embed(self, tokens: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        p = self.embedding_dropout if self.training else 0.0
-        embedded = embed_with_word_dropout(tokens, self.embedding.weight, p)
-        recent: State = ()
-        if self.ngrams is not None:
-            ngrams, last = self.ngrams(tokens, state[-1], lengths)
-            embedded, recent = embedded + ngrams, (last,)
-        return self.input_dropout(embedded), recent
-
-    def _core_state(self, state: State) -> State:
-        return state if self.ngrams is None else state[:-1]
+    def _parts(self, state: State) -> tuple[State, State]:
+        """The core's state and the embedding's."""
+        parts = self.core.cell.state_parts
+        return state[:parts], state[parts:]
 
     def scores(self, features: Tensor) -> Tensor:
         """Features (..., H) -> logits (..., V)."""
@@ -148,6 +135,7 @@ class RecurrentDecoder(nn.Module):
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """One token a row: (B,), state -> logits (B, V), state."""
-        embedded, recent = self._embed(tokens[:, None], state)
-        output, core_state = self.core.step(embedded[:, 0], self._core_state(state))
+        core_state, recent = self._parts(state)
+        embedded, recent = self.embedding(tokens[:, None], recent)
+        output, core_state = self.core.step(embedded[:, 0], core_state)
         return self.scores(self.output_dropout(output[:, None])[:, 0]), core_state + recent

@@ -1,13 +1,16 @@
-"""Whole sequences of the classic cells in one call of PyTorch's own kernels.
+"""Whole sequences of the classic cells, by PyTorch's own kernels where there are good ones.
 
 On a GPU these are cuDNN's; on a CPU `torch.lstm` is oneDNN's fused kernel, in float32 and bfloat16, as long as its
-input is padded. `PackedSequence` would leave that kernel for a loop over steps several times slower, so ragged
-rows run padded here and their padding is made harmless instead.
+input is padded, and the GRU is our own (`gru.py`). `PackedSequence` would leave that kernel for a loop over steps
+several times slower, so ragged rows run padded here and their padding is made harmless instead. The kernels' argument
+`train` is whether there will be a backward pass: cuDNN keeps what that needs only if so.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.core.gru import gru_scan
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -18,15 +21,23 @@ SATURATED = 1e4
 def rnn_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
     """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `rnn_step` for the equations."""
     start = state[0][None].to(x.dtype).contiguous()
-    outputs, last = torch.rnn_tanh(x, start, list(_flat(weights)), True, 1, 0.0, False, False, True)
+    outputs, last = torch.rnn_tanh(x, start, list(_flat(weights)), True, 1, 0.0, torch.is_grad_enabled(), False, True)
     return outputs, (last[0] if lengths is None else last_outputs(outputs, lengths),)
 
 
 def gru_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
     """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `gru_step` for the equations."""
-    start = state[0][None].to(x.dtype).contiguous()
-    outputs, last = torch.gru(x, start, list(_flat(weights)), True, 1, 0.0, False, False, True)
-    return outputs, (last[0] if lengths is None else last_outputs(outputs, lengths),)
+    start = state[0].to(x.dtype).contiguous()
+    ih, hh, bias_ih, bias_hh = _flat(weights)
+    if x.device.type == "cpu":
+        gates = 2 * start.shape[1]  # whose two biases are added up beforehand
+        bias = torch.cat([bias_ih[:gates] + bias_hh[:gates], bias_ih[gates:]])
+        products = F.linear(x.transpose(0, 1).contiguous(), ih, bias)
+        outputs = gru_scan(products, start, hh, bias_hh[gates:]).transpose(0, 1)
+    else:
+        train = torch.is_grad_enabled()
+        outputs, _ = torch.gru(x, start[None], [ih, hh, bias_ih, bias_hh], True, 1, 0.0, train, False, True)
+    return outputs, (outputs[:, -1] if lengths is None else last_outputs(outputs, lengths),)
 
 
 def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
@@ -44,7 +55,9 @@ def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor
         hold = torch.tensor([-SATURATED, SATURATED, 0.0, 0.0], dtype=ih.dtype, device=ih.device)
         ih = torch.cat([ih, hold.repeat_interleave(hh.shape[1])[:, None]], dim=1)
     h, c = (part[None].to(x.dtype).contiguous() for part in state)
-    outputs, h, c = torch.lstm(x, (h, c), [ih, hh, bias_ih, bias_hh], True, 1, 0.0, False, False, True)
+    outputs, h, c = torch.lstm(
+        x, (h, c), [ih, hh, bias_ih, bias_hh], True, 1, 0.0, torch.is_grad_enabled(), False, True
+    )
     return outputs, (h[0] if lengths is None else last_outputs(outputs, lengths), c[0])
 
 

@@ -1,6 +1,7 @@
 """The training loop, the run folder and what a run needs to go on after it was stopped."""
 
 from zoo.training.loop import train
+from zoo.training.optimizer import Pace
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
 from zoo.training.run_folder import RunFolder, check_run_folder
@@ -8,6 +9,7 @@ from zoo.training.task import Task
 
 __all__ = [
     "Outcome",
+    "Pace",
     "Progress",
     "RunFolder",
     "Task",

@@ -65,7 +65,7 @@ class _Loop:
             raise InputError(f"{accelerator.num_processes} processes were started, but training runs in one so far")
         module = _LossModule(task).to(accelerator.device)
         # Built after the move, before prepare: they hold the same parameters that prepare keeps.
-        self.optimizers = build_optimizers(task.model, task.matrices(), options)
+        self.optimizers = build_optimizers(task.model, task.matrices(), options, task.paces())
         self.accelerator = accelerator
         self.module = accelerator.prepare_model(module)
         self.prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in self.optimizers]
@@ -117,7 +117,8 @@ class _Loop:
 
     def _train_on(self, batch: Any) -> None:
         progress, options = self.progress, self.options
-        set_learning_rate(self.optimizers, warmup_cosine(self._share(), options.warmup))
+        share = self._share()
+        set_learning_rate(self.optimizers, warmup_cosine(share, options.warmup), share)
         self.task.model.train()
         with self.accelerator.accumulate(self.module):
             loss, carry = self.module(_to_device(batch, self.accelerator.device), self.carry)

@@ -19,7 +19,7 @@ class Muon(torch.optim.Optimizer):
     """Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
     Args:
-        params: matrices (rows, columns).
+        params: matrices (rows, columns), or groups of them.
         lr: learning rate; a matrix with more rows than columns moves by √(rows / columns) times it.
         weight_decay: decoupled.
         momentum: of Nesterov's kind.
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = 0.95,

@@ -12,7 +12,9 @@ resume.safetensors the last save, for --resume
 
 import json
 import re
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,10 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Where the last save is."""
         return self.path / CHECKPOINT
+
+    def resume_command(self) -> str:
+        """What to type to go on with this run, for a shell."""
+        return shlex.join([sys.executable, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
 
     def forget_after(self, step: int) -> None:
         """Drop evaluation lines and samples after `step`: a resumed run makes them again."""

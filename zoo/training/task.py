@@ -1,12 +1,13 @@
 """What the training loop needs to know of a task; each training script defines one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from zoo.core import State
 from zoo.pretrained import PretrainedModel
+from zoo.training.optimizer import Pace
 
 
 class Task(Protocol):
@@ -28,6 +29,9 @@ class Task(Protocol):
 
     def matrices(self) -> Iterable[nn.Parameter]:
         """The hidden weight matrices, which Muon may move."""
+
+    def paces(self) -> Mapping[nn.Parameter, Pace]:
+        """How parameters move that do not move at the full rate from the start; {} where all do."""
 
     def num_batches(self, epoch: int) -> int:
         """How many batches epoch `epoch` has."""

@@ -1,0 +1,75 @@
+"""The GRU over whole sequences on a CPU, where PyTorch has no fused kernel for it.
+
+One step waits for the one before it in a single product, h·Uᵀ. Everything else is done for all steps at once: the
+inputs' products before the loop, and on the way back the factors that the gates put on the gradient, so that a
+backward step is two pointwise operations and one product. The weights' gradient is one product at the end, where
+autograd's graph would add up a small one a step (as Appleyard et al., "Optimizing performance of recurrent neural
+networks on GPUs", 2016, section 3).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def gru_scan(products: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """r = σ(p_r + h U_rᵀ);  z = σ(p_z + h U_zᵀ);  n = tanh(p_n + r·(h U_nᵀ + b));  h' = (1 - z)·n + z·h.
+
+    Args:
+        products: (T, B, 3·H), the inputs' part p of the blocks r, z, n, with all biases but `bias`.
+        initial: (B, H), h before the first step.
+        weight: (3·H, H), U.
+        bias: (H,), b.
+
+    Returns:
+        (T, B, H), every step's h.
+    """
+    return _GRUScan.apply(products, initial, weight, bias)
+
+
+class _GRUScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, products: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        steps, batch, size = len(products), *initial.shape
+        gates_weight, new_weight = weight[: 2 * size].T, weight[2 * size :].T
+        gates = products.new_empty(steps, batch, 2 * size)
+        recurrent, new, outputs = (products.new_empty(steps, batch, size) for _ in range(3))
+        h = initial
+        for p, gate, product, candidate, output in zip(products, gates, recurrent, new, outputs, strict=True):
+            torch.addmm(p[:, : 2 * size], h, gates_weight, out=gate).sigmoid_()
+            torch.addmm(bias, h, new_weight, out=product)
+            torch.addcmul(p[:, 2 * size :], gate[:, :size], product, out=candidate).tanh_()
+            h = torch.lerp(candidate, h, gate[:, size:], out=output)
+        ctx.save_for_backward(initial, weight, gates, recurrent, new, outputs)
+        return outputs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        initial, weight, gates, recurrent, new, outputs = ctx.saved_tensors
+        size = initial.shape[1]
+        r, z = gates.split(size, dim=-1)
+        previous = torch.cat([initial[None], outputs[:-1]])
+        # How the gradient of h' becomes that of n's argument, and of the recurrent products' three blocks.
+        to_new = torch.addcmul(1 - z, 1 - z, new * new, value=-1)
+        factors = torch.stack(
+            [
+                torch.ops.aten.sigmoid_backward(to_new * recurrent, r),
+                torch.ops.aten.sigmoid_backward(previous - new, z),
+                to_new * r,
+            ],
+            dim=2,
+        )
+        reaching = torch.empty_like(outputs)
+        blocks = torch.empty_like(factors)
+        from_later = torch.zeros_like(initial)
+        for t in range(len(outputs) - 1, -1, -1):
+            dh = torch.add(grad[t], from_later, out=reaching[t])
+            block = torch.mul(factors[t], dh[:, None], out=blocks[t]).view(len(dh), -1)
+            from_later = torch.addmm(dh * z[t], block, weight)
+        flat = blocks.flatten(0, 1).flatten(1)
+        weight_grad = flat.T @ previous.flatten(0, 1)
+        bias_grad = blocks[:, :, 2].sum(dim=(0, 1))
+        blocks[:, :, 2] = reaching * to_new  # the inputs' part of n is outside r
+        return blocks.flatten(2), from_later, weight_grad, bias_grad
