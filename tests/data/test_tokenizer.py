@@ -249,3 +249,33 @@ def test_loading_a_foreign_tokenizer(part: str, value: object, tmp_path: Path) -
 def test_bad_arguments(arguments: tuple[Any, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TextTokenizer.train(*arguments, **options)
+
+
+@pytest.mark.parametrize("level", ["char", "word", "bpe"])
+def test_lowercase_takes_upper_case_for_lower_case(level: Level, tmp_path: Path) -> None:
+    texts = ["The Cat\nÜber İ the cat"]
+    tokenizer = TextTokenizer.train(texts, level, 300 if level == "bpe" else None, lowercase=True)
+    assert tokenizer.lowercase
+    assert tokenizer.encode("THE cat") == tokenizer.encode("the CAT")
+    assert tokenizer.decode(tokenizer.encode("The Cat\nÜber")) == "the cat\nüber"
+    assert tokenizer.encode_long(texts[0]).tolist() == tokenizer.encode(texts[0])
+    assert tokenizer.token_to_id("T") is None or level == "bpe"
+    tokenizer.save(tmp_path)
+    loaded = TextTokenizer.load(tmp_path)
+    assert loaded.lowercase
+    assert loaded.encode(texts[0]) == tokenizer.encode(texts[0])
+    assert not TextTokenizer.train(texts, level, 300 if level == "bpe" else None).lowercase
+
+
+@pytest.mark.parametrize("level", ["char", "word", "bpe"])
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_pieces_are_the_text_that_each_token_stands_for(level: Level, lowercase: bool) -> None:
+    texts = ["The cat sat.\nThe End"]
+    tokenizer = TextTokenizer.train(texts, level, 300 if level == "bpe" else None, lowercase=lowercase)
+    text = "The END of a cät.\n"
+    pieces = tokenizer.pieces(text)
+    assert len(pieces) == len(tokenizer.encode(text))
+    known = tokenizer.pieces(texts[0])
+    assert "".join(known).replace(" ", "") == texts[0].replace(" ", "")
+    if level != "bpe":
+        assert "".join(pieces) == text

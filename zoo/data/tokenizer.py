@@ -2,13 +2,13 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from zoo.errors import InputError
@@ -48,6 +48,8 @@ class TextTokenizer:
       unknown token.
     - `bpe`: byte-level BPE; a newline is never merged with anything. The text itself, whatever it holds.
 
+    With `lowercase` a text is lowercased first, and comes back so.
+
     `char` and `word` have `<unk>` as id 0; `bpe` can spell everything and has no unknown token.
 
     A `str` with lone surrogates is not valid Unicode: pairs are joined, and what is left becomes U+FFFD.
@@ -57,6 +59,7 @@ class TextTokenizer:
         """Wrap a `tokenizers.Tokenizer` that `train` built; InputError for one of another structure."""
         self._tokenizer = tokenizer
         self.level, self.pretokenized = _recognise(tokenizer)
+        self.lowercase = tokenizer.normalizer is not None
         self.vocab_size: int = tokenizer.get_vocab_size()
         self.unknown_id = None if self.level == "bpe" else self.token_to_id(UNKNOWN)
         # Byte-level BPE writes byte 10 as the printable letter U+010A.
@@ -70,6 +73,7 @@ class TextTokenizer:
         vocab_size: int | None = None,
         min_frequency: int = 1,
         pretokenized: bool = False,
+        lowercase: bool = False,
     ) -> "TextTokenizer":
         """Build the vocabulary of `texts`. The same texts give the same ids, on every run.
 
@@ -81,6 +85,7 @@ class TextTokenizer:
             min_frequency: characters and words rarer than this become `<unk>`; for BPE, pairs rarer than this
                 are not merged. At equal frequency the one with the smaller code points stays.
             pretokenized: (`word` only) words are separated by blanks already.
+            lowercase: take upper case for lower case.
 
         Raises:
             InputError: `texts` hold no text, or an argument is out of its range.
@@ -100,6 +105,8 @@ class TextTokenizer:
         if first is None:
             raise InputError("the texts to build a vocabulary from are empty: expected at least one character")
         pieces = chain([first], pieces)
+        if lowercase:
+            pieces = map(normalizers.Lowercase().normalize_str, pieces)
 
         if level == "char":
             vocabulary = _character_vocabulary(pieces, vocab_size, min_frequency)
@@ -117,6 +124,8 @@ class TextTokenizer:
                 show_progress=False,
             )
             tokenizer.train_from_iterator(pieces, trainer)
+        if lowercase:
+            tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = _pre_tokenizer(level, pretokenized)
         tokenizer.decoder = _decoder(level, pretokenized)
         return cls(tokenizer)
@@ -125,17 +134,28 @@ class TextTokenizer:
         """The ids of a text; [] for ''."""
         return list(self._tokenizer.encode(_valid_unicode(text), add_special_tokens=False).ids)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, as from `encode`, on all cores."""
+        valid = [_valid_unicode(text) for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)]
+
     def encode_long(self, text: str) -> Tensor:
         """The ids of a text of many MB: (N,) int32, as from `encode`, in bounded memory."""
         text = _valid_unicode(text)
         if self.level == "char":
-            return self._look_up(text)
+            return self._look_up(normalizers.Lowercase().normalize_str(text) if self.lowercase else text)
         parts = [torch.empty(0, dtype=torch.int32)]
         pieces = _line_pieces([text])
         while group := list(islice(pieces, PIECES_AT_ONCE)):
             encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
             parts += [torch.tensor(encoding.ids, dtype=torch.int32) for encoding in encodings]
         return torch.cat(parts)
+
+    def pieces(self, text: str) -> list[str]:
+        """The part of the text that each of its tokens stands for: as long as `encode(text)`, unknown words too."""
+        text = _valid_unicode(text)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [text[start:end] for start, end in encoding.offsets]
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """The text of some ids, (N,) or any iterable of int. `<unk>` stays visible as `<unk>`."""
@@ -231,7 +251,8 @@ def _recognise(tokenizer: Tokenizer) -> tuple[Level, bool]:
                 (tokenizer.decoder, _decoder(level, pretokenized)),
             )
         )
-        if same_model and same_parts and (level == "bpe" or tokenizer.token_to_id(UNKNOWN) == 0):
+        same_case = tokenizer.normalizer is None or isinstance(tokenizer.normalizer, normalizers.Lowercase)
+        if same_model and same_parts and same_case and (level == "bpe" or tokenizer.token_to_id(UNKNOWN) == 0):
             return level, pretokenized
     raise InputError("this tokenizer was not made by TextTokenizer: train one with TextTokenizer.train")
 

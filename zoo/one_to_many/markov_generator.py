@@ -1,32 +1,15 @@
-"""An n-gram language model with interpolated modified Kneser-Ney smoothing: the `TextGenerator` baseline.
-
-The next token w depends on a context h of at most n-1 tokens; h' is h without its oldest token:
-
-    p(w | h) = (c(h, w) - D(c(h, w))) / sum_v c(h, v) + gamma(h) * p(w | h'),    below the empty h: 1 / V
-
-c(h, w) counts how often h w occurs at the highest order, how many different tokens precede it at lower ones.
-D is one of three discounts an order, for counts of 1, 2 and 3 or more; gamma(h) hands on what D took away.
-"""
-
-from __future__ import annotations
+"""The `TextGenerator` baseline: text drawn from counts of n-grams."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from zoo.core.state import State
 from zoo.data.tokenizer import TextTokenizer
+from zoo.ngram_model import NgramModel
 from zoo.one_to_many.generation import generate_text, stream_text
 
 
-class MarkovGenerator:
-    """Generates text from counts of n-grams; follows the decoding protocol of the neural decoders.
-
-    Source: Chen & Goodman, "An empirical study of smoothing techniques for language modeling" (1998),
-    after Kneser & Ney (1995). Every token has a probability above zero after every context, seen or not.
+class MarkovGenerator(NgramModel):
+    """Generates text from counts of n-grams: an `NgramModel` over the tokens of a tokenizer, with its methods.
 
     Args:
         tokenizer: turns text into ids in [0, V) and back; V is its `vocab_size`.
@@ -37,161 +20,8 @@ class MarkovGenerator:
     """
 
     def __init__(self, *, tokenizer: TextTokenizer, order: int = 6) -> None:
-        if order < 1:
-            raise ValueError(f"order is {order}: expected at least 1 (6 predicts from the last 5 tokens)")
-        if tokenizer.vocab_size < 1:
-            raise ValueError(f"the tokenizer has vocab_size {tokenizer.vocab_size}: expected at least 1")
+        super().__init__(tokenizer.vocab_size, order)
         self.tokenizer = tokenizer
-        self.order = order
-        self.vocab_size = tokenizer.vocab_size
-        self._unigram = torch.empty(0, dtype=torch.float64)
-        self._levels: list[_Level] = []
-
-    def fit(self, tokens: Tensor) -> MarkovGenerator:
-        """Counts the n-grams of one text; an earlier fit is replaced.
-
-        A text of N < n tokens has no n-gram of the full order: the highest order is then N.
-
-        Args:
-            tokens: (N,) integers in [0, V).
-
-        Returns:
-            This model.
-
-        Raises:
-            ValueError: `tokens` is not one row of integers, is empty, or holds an id outside [0, V).
-        """
-        tokens = self._checked(tokens)
-        # A context, and a pair of context and next token, is named by its rank among the different ones of
-        # that length. A longer one has the key (rank of its suffix) * V + its oldest token: below N * V.
-        context_keys = torch.zeros(1, dtype=torch.long)
-        contexts = torch.zeros_like(tokens)
-        longest = min(self.order, len(tokens)) - 1
-        levels = []
-        for length in range(longest + 1):
-            if length > 0:
-                context_keys, contexts, _ = _ranks(contexts[1:] * self.vocab_size + tokens[:-length])
-            pair_keys, pairs, counts = _ranks(contexts * self.vocab_size + tokens[length:])
-            if length < longest:
-                # Below the highest order a pair counts once for each different token before it.
-                before, _, _ = _ranks(pairs[1:] * self.vocab_size + tokens[: -length - 1])
-                counts = torch.bincount(before // self.vocab_size, minlength=len(pair_keys))
-            levels.append(_smooth(context_keys, pair_keys, counts, self.vocab_size))
-
-        # Every prediction starts from the empty context: its distribution is kept whole.
-        root, self._levels = levels[0], levels[1:]
-        self._unigram = (root.backoffs / self.vocab_size).repeat(self.vocab_size)
-        self._unigram[root.pair_keys] += root.weights
-        return self
-
-    def nats_per_token(self, tokens: Tensor) -> float:
-        """Average negative log-likelihood of a text; its first tokens have only shorter contexts.
-
-        Args:
-            tokens: (N,) integers in [0, V).
-
-        Raises:
-            ValueError: `tokens` is not one row of integers, is empty, or holds an id outside [0, V).
-            RuntimeError: `fit` was not called.
-        """
-        self._require_fit()
-        tokens = self._checked(tokens)
-        probabilities = self._unigram[tokens]
-        contexts = torch.zeros_like(tokens)
-        for length, level in enumerate(self._levels, start=1):
-            if length >= len(tokens):
-                break
-            contexts = level.extend(contexts[1:], tokens[:-length], self.vocab_size)
-            pairs = _find(level.pair_keys, contexts * self.vocab_size + tokens[length:], contexts >= 0)
-            kept = torch.where(pairs >= 0, level.weights[pairs], 0.0)
-            probabilities[length:] = kept + level.backoff(contexts) * probabilities[length:]
-        return -probabilities.log().mean().item()
-
-    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
-        """Reads a batch of prompts.
-
-        Args:
-            tokens: (B, T) integers in [0, V), each row right-padded with anything.
-            lengths: (B,) number of tokens of each row, 0 to T.
-
-        Returns:
-            logits: (B, V) float32 log-probabilities of the token after each row's own last one.
-            state: one (n-1, B) int64 tensor: each row's last tokens, oldest first, -1 where there is none.
-
-        Raises:
-            ValueError: shapes do not fit, a length is outside 0..T, or an id is outside [0, V).
-            RuntimeError: `fit` was not called.
-        """
-        if tokens.dim() != 2 or lengths.shape != tokens.shape[:1]:
-            raise ValueError(
-                f"tokens has shape {tuple(tokens.shape)} and lengths {tuple(lengths.shape)}: expected (B, T) and (B,)"
-            )
-        batch, steps = tokens.shape
-        if batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
-            raise ValueError(f"lengths are {lengths.tolist()}: expected 0 to {steps}, the width of tokens")
-        lengths = lengths.to(tokens.device)
-        columns = torch.arange(steps, device=tokens.device)
-        self._check_ids(tokens[columns < lengths[:, None]])
-        # One column of -1 in front stands for every position before the first token.
-        missing = tokens.new_full((batch, 1), -1, dtype=torch.long)
-        positions = lengths + torch.arange(2 - self.order, 1, device=tokens.device)[:, None]
-        history = torch.cat([missing, tokens.long()], dim=1).T.gather(0, positions.clamp(min=0))
-        return self.next_log_probabilities((history,)), (history,)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Reads one more token in each row.
-
-        Args:
-            tokens: (B,) integers in [0, V).
-            state: from `prefill` or `step`.
-
-        Returns:
-            logits: (B, V) float32 log-probabilities of the token after these.
-            state: as in `prefill`.
-
-        Raises:
-            ValueError: `tokens` is not one id for each row of the state, or an id is outside [0, V).
-            RuntimeError: `fit` was not called.
-        """
-        (history,) = state
-        if tokens.shape != history.shape[1:]:
-            raise ValueError(f"tokens has shape {tuple(tokens.shape)}: the state has {history.shape[1]} rows")
-        self._check_ids(tokens)
-        state = (torch.cat([history, tokens[None].to(history)])[1:],)
-        return self.next_log_probabilities(state), state
-
-    def next_log_probabilities(self, state: State) -> Tensor:
-        """The distribution of the next token after the last tokens in `state`.
-
-        Args:
-            state: one (n-1, B) int64 tensor, oldest token first, -1 where there is none.
-
-        Returns:
-            (B, V) float32 log-probabilities, on the state's device (the counts stay on the CPU).
-
-        Raises:
-            ValueError: the state does not have n-1 rows.
-            RuntimeError: `fit` was not called.
-        """
-        self._require_fit()
-        (history,) = state
-        if history.dim() != 2 or len(history) != self.order - 1:
-            raise ValueError(f"the state has shape {tuple(history.shape)}: expected ({self.order - 1}, B)")
-        probabilities = self._unigram.repeat(history.shape[1], 1)
-        contexts = torch.zeros(history.shape[1], dtype=torch.long)
-        for level, older in zip(self._levels, history.cpu().flip(0), strict=False):
-            contexts = level.extend(contexts, older, self.vocab_size)
-            rows = (contexts >= 0).nonzero().squeeze(1)
-            if not len(rows):
-                break
-            probabilities *= level.backoff(contexts)[:, None]
-            # The pairs of one context lie side by side, from its start to the next one's.
-            starts, ends = level.starts[contexts[rows]], level.starts[contexts[rows] + 1]
-            sizes = ends - starts
-            pairs = torch.arange(int(sizes.sum())) + (ends - sizes.cumsum(0)).repeat_interleave(sizes)
-            nexts = level.pair_keys[pairs] % self.vocab_size
-            probabilities[rows.repeat_interleave(sizes), nexts] += level.weights[pairs]
-        return probabilities.log().to(history.device, torch.float32)
 
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """Continues one prompt or a list of them; the options are those of `generation.generate_text`."""
@@ -202,80 +32,3 @@ class MarkovGenerator:
         """Yields a continuation piece by piece; the options are those of `generation.stream_text`."""
         self._require_fit()
         return stream_text(self, self.tokenizer, prompt, **options)
-
-    def _require_fit(self) -> None:
-        if not len(self._unigram):
-            raise RuntimeError("this MarkovGenerator has no counts yet: call fit(tokens) first")
-
-    def _checked(self, tokens: Tensor) -> Tensor:
-        if tokens.dim() != 1 or not len(tokens):
-            raise ValueError(f"tokens has shape {tuple(tokens.shape)}: expected (N,) with at least one token")
-        self._check_ids(tokens)
-        return tokens.long().cpu()
-
-    def _check_ids(self, tokens: Tensor) -> None:
-        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
-            raise ValueError(f"tokens has dtype {tokens.dtype}: expected integer token ids")
-        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
-            raise ValueError(
-                f"token ids go from {int(tokens.min())} to {int(tokens.max())}: the tokenizer has ids 0 to "
-                f"{self.vocab_size - 1}; encode the text with the tokenizer this model was given"
-            )
-
-
-@dataclass(frozen=True)
-class _Level:
-    """All contexts of one length, numbered in the order of their keys, and the tokens seen after them."""
-
-    context_keys: Tensor  # (contexts,) sorted: number of the context one token shorter * V + oldest token
-    starts: Tensor  # (contexts + 1,) where the pairs of each context begin
-    pair_keys: Tensor  # (pairs,) sorted: number of the context * V + next token
-    weights: Tensor  # (pairs,) float64: (c - D) / total
-    backoffs: Tensor  # (contexts,) float64: gamma
-
-    def extend(self, contexts: Tensor, older: Tensor, vocab_size: int) -> Tensor:
-        """Numbers of contexts one token shorter, and the token before each -> numbers here; -1 is unseen."""
-        return _find(self.context_keys, contexts * vocab_size + older, (contexts >= 0) & (older >= 0))
-
-    def backoff(self, contexts: Tensor) -> Tensor:
-        """gamma of each context; an unseen one (-1) leaves everything to the shorter context."""
-        return torch.where(contexts >= 0, self.backoffs[contexts], 1.0)
-
-
-def _smooth(context_keys: Tensor, pair_keys: Tensor, counts: Tensor, vocab_size: int) -> _Level:
-    context = pair_keys // vocab_size
-    discounts = torch.tensor([0.0, *_discounts(counts)], dtype=torch.float64)[counts.clamp(max=3)]
-    taken = torch.bincount(context, weights=discounts, minlength=len(context_keys))
-    totals = torch.bincount(context, weights=counts.double(), minlength=len(context_keys))
-    return _Level(
-        context_keys=context_keys,
-        starts=torch.searchsorted(pair_keys, torch.arange(len(context_keys) + 1) * vocab_size),
-        pair_keys=pair_keys,
-        # A context that occurs only where the text begins has no token before it: its total is zero.
-        weights=(counts - discounts) / totals[context].clamp(min=1),
-        backoffs=torch.where(totals > 0, taken / totals.clamp(min=1), 1.0),
-    )
-
-
-def _discounts(counts: Tensor) -> tuple[float, float, float]:
-    """D1, D2 and D3+ from the numbers n1 to n4 of pairs with counts 1 to 4 (Chen & Goodman, 1998)."""
-    n1, n2, n3, n4 = torch.bincount(counts.clamp(max=5), minlength=6)[1:5].tolist()
-    if min(n1, n2, n3, n4) > 0:
-        y = n1 / (n1 + 2 * n2)
-        d1, d2, d3 = 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3
-        if d2 > 0 and d3 > 0:  # the upper bounds 1, 2 and 3, and d1 > 0, hold for any counts
-            return d1, d2, d3
-    # Too few pairs to estimate from, as for the single characters of a text: what KenLM falls back to.
-    return 0.5, 1.0, 1.5
-
-
-def _ranks(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The different keys, sorted; for each key its place among them; how often each occurs."""
-    different, places, counts = torch.unique(keys, return_inverse=True, return_counts=True)
-    return different, places, counts
-
-
-def _find(keys: Tensor, wanted: Tensor, possible: Tensor) -> Tensor:
-    """The place of each wanted key in the sorted keys, or -1 where it is absent or not possible."""
-    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return torch.where(possible & (keys[place] == wanted), place, -1)

@@ -1,0 +1,95 @@
+"""Objects of JSON lines, one at a time, and of a JSON array, which is read whole."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from zoo.data.lines import check_no_nul, not_utf8, read_lines, reading
+from zoo.errors import InputError
+
+MAX_ARRAY_BYTES = 2**28
+"""A larger array is refused: JSON lines, which need not be in memory at once, say the same."""
+
+
+def json_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of a file with an object a line.
+
+    Raises:
+        InputError: a line is malformed, no object or too long (see `read_lines`); or there is nothing but blanks.
+    """
+    empty = True
+    for number, line in read_lines(file, name):
+        if not line.strip():
+            continue
+        empty = False
+        place = f"{name}, line {number:,}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _malformed(f"{place}, column {error.colno:,}", error.msg) from error
+        except (ValueError, RecursionError) as error:  # an integer of thousands of digits, brackets a thousand deep
+            raise _malformed(place, str(error)) from error
+        yield place, _as_object(value, place, _has_surrogates(line))
+    if empty:
+        raise InputError(f"{name} is empty: expected an object a line")
+
+
+def is_json_array(file: BinaryIO, name: str) -> bool:
+    """Whether the first character that is no blank is a bracket; `file` is at its start before and after."""
+    with reading(name, 1):
+        start = file.read(4096)
+        file.seek(0)
+    return start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+
+
+def json_array(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of a file that is one array of objects.
+
+    Raises:
+        InputError: the array is malformed or above MAX_ARRAY_BYTES, or has something else than objects.
+    """
+    with reading(name, 1):
+        content = file.read(MAX_ARRAY_BYTES + 1)
+    check_no_nul(content, name)
+    if len(content) > MAX_ARRAY_BYTES:
+        raise InputError(
+            f"{name} is a JSON array of more than {MAX_ARRAY_BYTES:,} bytes: expected at most that many, or JSON "
+            "lines, an object a line, in a file ending in .jsonl"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+        values = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise not_utf8(name, error) from error
+    except json.JSONDecodeError as error:
+        raise _malformed(f"{name}, line {error.lineno:,}, column {error.colno:,}", error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise _malformed(name, str(error)) from error
+    surrogates = _has_surrogates(text)
+    for number, value in enumerate(values, start=1):
+        place = f"{name}, object {number:,}"
+        yield place, _as_object(value, place, surrogates)
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether a part of a character above U+FFFF may be escaped in it."""
+    return "\\ud" in text.lower()
+
+
+def _as_object(value: Any, place: str, surrogates: bool) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(
+            f'{place} is no object: expected one a line, as in {{"text": "...", "label": "..."}}, or, in a '
+            "file ending in .json, one array of them"
+        )
+    if surrogates:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{place} has half a character (a lone surrogate such as \\ud83d): correct it") from error
+    return value
+
+
+def _malformed(place: str, reason: str) -> InputError:
+    return InputError(f"{place}: malformed JSON ({reason}): expected an object a line, or one array of objects")

@@ -1,0 +1,174 @@
+"""Rows with columns, one at a time and in constant memory: CSV, TSV, JSON lines, JSON arrays and Parquet.
+
+All but Parquet may be gzipped. Whatever is wrong with a file is an InputError that names the line.
+"""
+
+import csv
+import gzip
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from zoo.data.json_records import is_json_array, json_array, json_lines
+from zoo.data.lines import MAX_CHARACTERS, read_lines, reading, too_long
+from zoo.errors import InputError
+
+__all__ = ["MAX_CHARACTERS", "RECORD_SUFFIXES", "Record", "is_record_file", "read_lines", "read_records"]
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+RECORD_SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
+
+
+class Record(NamedTuple):
+    """One row: `place` says where it stands ("reviews.csv, line 3"), `values` is {column: value}."""
+
+    place: str
+    values: dict[str, Any]
+
+
+def is_record_file(path: Path) -> bool:
+    """Whether the name ends as that of a file that `read_records` reads."""
+    return path.name.lower().endswith(RECORD_SUFFIXES)
+
+
+def read_records(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
+    """The rows of a file, in its order; blank lines are skipped.
+
+    - `.csv`: quoted as Python's and other programs write it, a quoted field may have several lines;
+    - `.tsv`: fields between tabs, where a quote mark means nothing (SST-2's files hold single ones);
+    - `.jsonl`, `.ndjson`: an object a line;
+    - `.json`: one array of objects, or an object a line;
+    - `.parquet`; and all others with `.gz` behind.
+
+    The values of CSV and TSV are text, those of JSON and Parquet what they are there.
+
+    Args:
+        path: a file that ends in one of `RECORD_SUFFIXES`.
+        columns: the names of the columns of a CSV or TSV file that has no header line.
+
+    Raises:
+        InputError: at once, if there is no such file or its name ends otherwise; while it is read, if it is empty,
+            damaged, binary or not UTF-8, or a row is malformed or too long. A header without rows is no error.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: expected a file ending in {', '.join(RECORD_SUFFIXES)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give one that exists")
+    if not is_record_file(path):
+        raise InputError(f"{path} has an unknown ending: expected one of {', '.join(RECORD_SUFFIXES)}")
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if columns is not None:
+        if suffix not in (".csv", ".tsv"):
+            raise InputError(f"{path} names its columns itself: --columns is for CSV and TSV files without a header")
+        _check_names("--columns", columns)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: expected rows")
+    return _read_parquet(path) if suffix == ".parquet" else _read_text(path, suffix, columns)
+
+
+def _read_text(path: Path, suffix: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    name = str(path)
+    with reading(name, 1):
+        stored: BinaryIO = path.open("rb")
+    with stored:
+        gzipped = path.name.lower().endswith(".gz")
+        # typeshed does not know that a GzipFile is a BinaryIO in all that matters.
+        file = cast(BinaryIO, gzip.GzipFile(fileobj=stored)) if gzipped else stored
+        if suffix == ".csv":
+            yield from _table(_csv_rows(file, name), name, columns)
+        elif suffix == ".tsv":
+            rows = ((number, line.split("\t")) for number, line in read_lines(file, name) if line)
+            yield from _table(rows, name, columns)
+        elif suffix == ".json" and is_json_array(file, name):
+            yield from map(Record._make, json_array(file, name))
+        else:
+            yield from map(Record._make, json_lines(file, name))
+
+
+# CSV and TSV
+
+
+def _table(rows: Iterator[tuple[int, list[str]]], name: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    header = None if columns is None else list(columns)
+    empty = True
+    for number, fields in rows:
+        empty = False
+        place = f"{name}, line {number:,}"
+        if header is None:
+            header = [field.strip() for field in fields]
+            _check_names(f"the header of {name}", header)
+            continue
+        if len(fields) != len(header):
+            named = "the header" if columns is None else "--columns"
+            raise InputError(
+                f"{place} has {len(fields)} fields and {named} {len(header)} ({_shortened(header)}): expected as many "
+                "in every row; put quote marks around a CSV field that holds a comma"
+            )
+        yield Record(place, dict(zip(header, fields, strict=True)))
+    if empty:
+        raise InputError(f"{name} is empty: expected rows")
+
+
+def _csv_rows(file: BinaryIO, name: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line that the row begins in, fields)."""
+    # The module's own limit holds for the whole process; it must let a row pass that we let pass.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CHARACTERS))
+    start = characters = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal characters
+        for _, line in read_lines(file, name):
+            characters += len(line)
+            if characters > MAX_CHARACTERS:  # all that follows a quote mark left open is one field
+                raise too_long(f"{name}, line {start:,}", "is a quote mark left open there?")
+            yield line + "\n"
+
+    reader = csv.reader(lines(), strict=True)
+    while True:
+        start, characters = reader.line_num + 1, 0
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(
+                f"{name}, line {start:,}: malformed CSV ({str(error).split(' - ')[0]}): expected quote marks around a "
+                "whole field only, and a quote mark inside it written twice"
+            ) from error
+        if fields:
+            yield start, fields
+
+
+def _check_names(given: str, names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated or not names:
+        fault = f"has {_shortened(repeated[:1])!r} more than once" if repeated else "is empty"
+        raise InputError(f"{given} {fault} ({_shortened(names)}): expected a name of its own for each column")
+
+
+def _shortened(names: Sequence[str]) -> str:
+    # A file without a header has whole texts in its first line.
+    shown = ", ".join(name if len(name) <= 30 else f"{name[:27]}..." for name in names[:20])
+    return " ".join(shown.split()) + (", ..." if len(names) > 20 else "")
+
+
+# Parquet
+
+
+def _read_parquet(path: Path) -> Iterator[Record]:
+    from pyarrow import ArrowException  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    numbers = itertools.count(1)
+    try:
+        with ParquetFile(path) as file:
+            _check_names(f"the schema of {path}", file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=1000):
+                yield from (Record(f"{path}, row {next(numbers):,}", values) for values in batch.to_pylist())
+    except InputError:
+        raise
+    except (ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read as Parquet ({reason}): get the file again") from error
