@@ -8,7 +8,6 @@ python scripts/generate_text.py runs/docs --prompt "The import statement"
 import hashlib
 import math
 import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
 from zoo.one_to_many import MarkovGenerator, TextGenerator
 from zoo.training import (
+    Pace,
     RunFolder,
     TrainingOptions,
     check_run_folder,
@@ -130,6 +130,9 @@ class LanguageModelling:
     def matrices(self) -> Iterable[nn.Parameter]:
         return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
 
+    def paces(self) -> dict[nn.Parameter, Pace]:
+        return {}
+
     def num_batches(self, epoch: int) -> int:
         return self.windows.num_batches(epoch)
 
@@ -191,8 +194,7 @@ def main() -> int:
     run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
     outcome = train(task, training, run, device, precision)
     if outcome.signal_number is not None:
-        command = [sys.executable, sys.argv[0], "--config", str(run.path / "config.yaml"), "--resume"]
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {shlex.join(command)}")
+        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
         return 128 + outcome.signal_number
 
     best = TextGenerator.from_pretrained(run.path).to(device)

@@ -252,3 +252,32 @@ def test_a_full_disk_behind_the_last_line_is_an_error_too(
     monkeypatch.undo()
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+
+
+@dataclass
+class Reading:
+    """What to read.
+
+    Args:
+        shelf: Where it stands.
+        books: Which books.
+        pages: How many pages.
+    """
+
+    shelf: str
+    books: list[str] = field(default_factory=list)
+    pages: int = 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "books"),
+    [
+        (["top"], []),
+        (["top", "Emma"], ["Emma"]),
+        (["top", "Emma", "# 7", "Ulysses", "--pages", "3"], ["Emma", "# 7", "Ulysses"]),
+        (["--shelf", "top", "--books", "Emma"], ["Emma"]),
+    ],
+)
+def test_a_list_in_the_last_place_takes_all_that_are_left(arguments, books):
+    (options,) = parse_options("", Reading, positional=("shelf", "books"), arguments=arguments)
+    assert (options.shelf, options.books) == ("top", books)

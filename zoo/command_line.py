@@ -39,7 +39,8 @@ def parse_options(
     Args:
         description: what the script does, for `--help`.
         classes: data classes whose docstrings describe their fields.
-        positional: options that may also be given without their names, in this order, before all others.
+        positional: options that may also be given without their names, in this order, before all others; the last
+            one takes all that are left if it is a list of strings.
         arguments: in place of the command line's.
 
     Raises:
@@ -53,7 +54,8 @@ def parse_options(
         flags |= {f"--{field.name}" for field in fields(options) if field.type in (bool, "bool")}
         lists |= {f"--{field.name}" for field in fields(options) if field.type in (list[str], "list[str]")}
         texts |= {field.name for field in fields(options) if field.type in (str | None, "str | None")}
-    arguments = _with_names(sys.argv[1:] if arguments is None else arguments, positional)
+    open_ended = bool(positional) and f"--{positional[-1]}" in lists
+    arguments = _with_names(sys.argv[1:] if arguments is None else arguments, positional, open_ended)
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
@@ -68,12 +70,13 @@ def plain_options(*options: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in merged.items()}
 
 
-def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:
+def _with_names(arguments: list[str], positional: tuple[str, ...], open_ended: bool) -> list[str]:
     """`RUN --seed 1` means `--run RUN --seed 1`."""
     bare = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-    if len(bare) > len(positional):
+    if len(bare) > len(positional) and not open_ended:
         raise InputError(f"{bare[len(positional)]!r} was not expected: options begin with --")
-    named = [part for name, value in zip(positional, bare, strict=False) for part in (f"--{name}", value)]
+    names = positional + positional[-1:] * (len(bare) - len(positional))
+    named = [part for name, value in zip(names, bare, strict=False) for part in (f"--{name}", value)]
     return named + arguments[len(bare) :]
 
 

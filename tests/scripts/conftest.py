@@ -29,6 +29,19 @@ TINY = {
     "device": "cpu",
     "precision": "float32",
 }
+TINY_CLASSIFIER = {
+    "max_steps": 40,
+    "evaluations": 2,
+    "hidden_size": 12,
+    "embedding_size": 8,
+    "ngram_buckets": 100,
+    "ngram_order": 2,
+    "batch_size": 16,
+    "markov_order": 3,
+    "learning_rate": 0.02,
+    "device": "cpu",
+    "precision": "float32",
+}
 TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
 
 
@@ -64,6 +77,16 @@ def train_script() -> ModuleType:
 @pytest.fixture(scope="session")
 def generate_script() -> ModuleType:
     return load("generate_text")
+
+
+@pytest.fixture(scope="session")
+def train_classifier_script() -> ModuleType:
+    return load("train_text_classifier")
+
+
+@pytest.fixture(scope="session")
+def classify_script() -> ModuleType:
+    return load("classify_text")
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +134,54 @@ def train(run: Callable[..., Result], train_script: ModuleType, text_file: Path)
         return run(train_script, "--out", out, *tiny(**({"data": text_file} | changes)), *arguments)
 
     return start
+
+
+def tiny_classifier(**changes: object) -> list[str]:
+    return [part for name, value in (TINY_CLASSIFIER | changes).items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv and test.csv: short reviews of four stars and two labels, in upper and lower case."""
+    folder = tmp_path_factory.mktemp("data") / "some reviews"
+    folder.mkdir()
+    kinds = {"good": ("fine", "lovely", "a joy"), "bad": ("dull", "awful", "a bore")}
+    lines = [
+        f'{label},"The {thing}, it was {number % 7 * "very "}{word}."'
+        for number, thing in enumerate(("film", "Book", "play", "song", "meal", "trip", "town", "game"))
+        for label, words in kinds.items()
+        for word in words
+    ]
+    for name, part in (("train", lines[:36]), ("test", lines[36:])):
+        (folder / f"{name}.csv").write_text("\n".join(["label,text", *part]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def train_classifier(
+    run: Callable[..., Result], train_classifier_script: ModuleType, reviews: Path
+) -> Callable[..., Result]:
+    """`train_classifier(out, *arguments, **changes)`: a tiny run on `reviews`."""
+
+    def start(out: Path, *arguments: object, **changes: object) -> Result:
+        options = tiny_classifier(**({"data": reviews} | changes))
+        return run(train_classifier_script, "--out", out, *options, *arguments)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished_classifier(
+    tmp_path_factory: pytest.TempPathFactory, train_classifier_script: ModuleType, reviews: Path
+) -> Path:
+    """A run that is trained once; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "finished classifier"
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny_classifier(data=reviews)])
+        assert train_classifier_script.main() == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

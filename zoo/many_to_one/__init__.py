@@ -1,0 +1,6 @@
+"""Many-to-one: a sequence is read into one answer."""
+
+from zoo.many_to_one.ngram_classifier import NgramClassifier
+from zoo.many_to_one.text_classifier import Classification, Explanation, TextBatch, TextClassifier
+
+__all__ = ["Classification", "Explanation", "NgramClassifier", "TextBatch", "TextClassifier"]

@@ -1,0 +1,317 @@
+"""Many-to-one: a recurrent network reads a whole text and gives it a label."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.core import RecurrentCore
+from zoo.core.dropout import check_probability
+from zoo.core.embedding import TokenEmbedding
+from zoo.core.pooling import Pooling
+from zoo.data.length_batches import evaluation_batches, pad
+from zoo.data.tokenizer import TextTokenizer
+from zoo.pretrained import PretrainedModel, evaluating
+
+# Texts are classified so many tokens, padding included, at a time.
+BATCH_TOKENS = 16_384
+TEXTS_AT_ONCE = 1024  # bounds the memory that the tokenizer's encodings take
+
+# Of a text that is too long, this share of what is kept is its beginning and the rest its end: Sun et al., "How to
+# fine-tune BERT for text classification?", 2019, section 5.3.1, found a quarter best.
+HEAD_SHARE = 0.25
+
+
+class TextBatch(NamedTuple):
+    """Texts and their labels: tokens (B, T) int64 padded on the right, lengths (B,), targets (B,) int64, the label's
+    number, or for several labels a text (B, C) float32, 1 or 0."""
+
+    tokens: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a text was classified as.
+
+    Attributes:
+        label: the most probable label.
+        probability: how probable the model takes it to be.
+        labels: `label` alone; of a multi-label model every label that is as probable as not, or more (maybe none).
+        ranking: the most probable labels with their probabilities, as many as `top_k` asked for.
+    """
+
+    label: str
+    probability: float
+    labels: tuple[str, ...]
+    ranking: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How much each piece of a text counted for its label.
+
+    Attributes:
+        label: the label explained, the most probable one.
+        probability: how probable the model takes it to be.
+        tokens: the text's pieces, in order; what `max_length` cuts out is left out.
+        weights: one a piece. By `attention`: shares, which sum to 1. By `gradient x input`: what the piece's
+            embedding adds to the label's score to first order, negative where it speaks against the label.
+        method: `attention`, or `gradient x input` (Denil et al., 2014) where the pooling is not attention alone.
+    """
+
+    label: str
+    probability: float
+    tokens: tuple[str, ...]
+    weights: tuple[float, ...]
+    method: str
+
+
+class TextClassifier(PretrainedModel):
+    """A text classifier: token embeddings → recurrent core → pooling → a score for each label.
+
+    Args:
+        labels: C names, in the order of the scores.
+        vocab_size: V; may be left out where a tokenizer is given.
+        tokenizer: needed by `classify` and `explain` only.
+        multi_label: each label is a yes or no of its own, instead of one label a text.
+        embedding_size: E.
+        hidden_size: H, of one direction.
+        num_layers: L.
+        cell: a name in `zoo.core.CELLS`.
+        bidirectional: read each text from both ends.
+        residual: see `RecurrentCore`.
+        pooling: one or several of `last`, `mean`, `max` and `attention`, joined by `+`; see `Pooling`.
+        max_length: longest text in tokens; of a longer one the first quarter of that and the last three are kept.
+        ngram_order, ngram_buckets: see `TokenEmbedding`.
+        dropout: locked dropout between layers, and dropout on the pooled vector.
+        input_dropout: locked dropout on the embedded tokens.
+        embedding_dropout: share of the vocabulary whose embeddings are dropped whole, a draw a batch.
+        word_dropout: share of the positions whose embedding is dropped whole.
+        ngram_dropout: share of the n-gram embeddings dropped.
+        weight_dropout: share of the recurrent matrices' weights dropped.
+        label_smoothing: this share of each target is spread over all labels (Szegedy et al., 2016).
+        class_weights: C factors of the loss of each label's examples (multi-label: of its positive ones).
+
+    Raises:
+        ValueError: a size, probability or name out of range, fewer than two labels (or one twice), or a
+            `vocab_size` that is not the tokenizer's.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: Sequence[str],
+        vocab_size: int | None = None,
+        tokenizer: TextTokenizer | None = None,
+        multi_label: bool = False,
+        embedding_size: int = 64,
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        residual: bool = False,
+        pooling: str = "mean+max",
+        max_length: int | None = None,
+        ngram_order: int = 1,
+        ngram_buckets: int = 20_000,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        ngram_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        labels = list(labels)
+        if len(set(labels)) < len(labels) or len(labels) < (1 if multi_label else 2):
+            raise ValueError(f"labels are {labels}, but must be two or more different ones")
+        if vocab_size is None:
+            if tokenizer is None:
+                raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
+            vocab_size = tokenizer.vocab_size
+        if tokenizer is not None and tokenizer.vocab_size != vocab_size:
+            raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+        if max_length is not None and max_length < 2:
+            raise ValueError(f"max_length is {max_length}, but must be at least 2, a head and a tail")
+        if class_weights is not None and (len(class_weights) != len(labels) or not min(class_weights) > 0):
+            raise ValueError(f"class_weights are {class_weights}, but must be {len(labels)} numbers above 0")
+        for name, p in (("word_dropout", word_dropout), ("label_smoothing", label_smoothing)):
+            check_probability(name, p)
+        self.config = {
+            "labels": labels,
+            "vocab_size": vocab_size,
+            "multi_label": multi_label,
+            "embedding_size": embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "cell": cell,
+            "bidirectional": bidirectional,
+            "residual": residual,
+            "pooling": pooling,
+            "max_length": max_length,
+            "ngram_order": ngram_order,
+            "ngram_buckets": ngram_buckets,
+            "dropout": dropout,
+            "input_dropout": input_dropout,
+            "embedding_dropout": embedding_dropout,
+            "word_dropout": word_dropout,
+            "ngram_dropout": ngram_dropout,
+            "weight_dropout": weight_dropout,
+            "label_smoothing": label_smoothing,
+            "class_weights": None if class_weights is None else list(class_weights),
+        }
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.multi_label = multi_label
+        self.max_length = max_length
+        self.word_dropout = word_dropout
+        self.label_smoothing = label_smoothing
+        self.embedding = TokenEmbedding(
+            vocab_size,
+            embedding_size,
+            ngram_order=ngram_order,
+            ngram_buckets=ngram_buckets,
+            embedding_dropout=embedding_dropout,
+            ngram_dropout=ngram_dropout,
+            input_dropout=input_dropout,
+        )
+        self.core = RecurrentCore(
+            cell,
+            embedding_size,
+            hidden_size,
+            num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            locked_dropout=True,
+            weight_dropout=weight_dropout,
+            residual=residual,
+        )
+        self.pooling = Pooling(tuple(pooling.split("+")), self.core.output_size, self.core.num_directions)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.pooling.output_size, len(labels))
+        nn.init.zeros_(self.output.bias)
+        # Not saved: config.json has them.
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Tokens (B, T) padded on the right, lengths (B,) -> a score for each label (B, C), float32."""
+        embedded, _ = self.embedding(tokens, None, lengths)
+        return self._scores(embedded, lengths)
+
+    def _scores(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        if self.training and self.word_dropout:
+            embedded = embedded * F.dropout(embedded.new_ones(*embedded.shape[:2], 1), self.word_dropout)
+        lengths = lengths.to(embedded.device)
+        outputs, _ = self.core(embedded, None, lengths)
+        scores = self.output(self.dropout(self.pooling(outputs, lengths)))
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def loss(self, batch: TextBatch) -> Tensor:
+        """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels."""
+        scores, targets = self(batch.tokens, batch.lengths), batch.targets
+        if self.multi_label:
+            smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=self.class_weights)
+        return F.cross_entropy(scores, targets, self.class_weights, label_smoothing=self.label_smoothing)
+
+    def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Each label's probability, (B, C): softmax, or a sigmoid a label where there may be several."""
+        scores = self(tokens, lengths)
+        return scores.sigmoid() if self.multi_label else scores.softmax(dim=-1)
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Each text's tokens, N rows (T,) int32, whole. Raises ValueError for a text without any."""
+        rows = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            for number, ids in enumerate(self._tokenizer().encode_batch(texts[start : start + TEXTS_AT_ONCE]), start):
+                if not ids:
+                    raise ValueError(f"text {number + 1} of {len(texts)} is empty: there is nothing in it to classify")
+                rows.append(torch.tensor(ids, dtype=torch.int32))
+        return rows
+
+    def shorten(self, row: Tensor) -> Tensor:
+        """What is kept of a text's tokens: (T,) -> (at most `max_length`,), its head and its tail."""
+        if self.max_length is None or len(row) <= self.max_length:
+            return row
+        head = max(1, int(HEAD_SHARE * self.max_length))
+        return torch.cat([row[:head], row[head - self.max_length :]])
+
+    def classify(self, text: str | Iterable[str], top_k: int = 1) -> Any:
+        """Classify a text or several.
+
+        Args:
+            text: one text, or any number of them. They are sorted by length and batched; the results are in the
+                order asked, and do not depend on what else is asked.
+            top_k: how many labels `ranking` is to have; more than there are gives all.
+
+        Returns:
+            A `Classification`, or a list of them if several texts were given.
+
+        Raises:
+            ValueError: a text is empty, or `top_k` is below 1.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}, but must be at least 1")
+        if isinstance(text, str):
+            return self.classify([text], top_k)[0]
+        return self.classify_rows(self.encode(list(text)), top_k)
+
+    def classify_rows(self, rows: Sequence[Tensor], top_k: int = 1) -> list[Classification]:
+        """`classify` for texts as `encode` gives them."""
+        return [self._classification(probabilities, top_k) for probabilities in self.probabilities_of(rows)]
+
+    def probabilities_of(self, rows: Sequence[Tensor]) -> Tensor:
+        """Texts as `encode` gives them, N rows (T,) -> each label's probability, (N, C) float32 on the CPU."""
+        rows = [self.shorten(row) for row in rows]
+        results = torch.empty(len(rows), len(self.labels))
+        with evaluating(self), torch.inference_mode():
+            for numbers in evaluation_batches([len(row) for row in rows], BATCH_TOKENS):
+                tokens, lengths = (part.to(self.output.weight.device) for part in pad([rows[n] for n in numbers]))
+                results[numbers] = self.probabilities(tokens, lengths).float().cpu()
+        return results
+
+    def _classification(self, probabilities: Tensor, top_k: int) -> Classification:
+        values, numbers = probabilities.sort(descending=True, stable=True)
+        ranking = tuple(
+            (self.labels[number], value) for number, value in zip(numbers.tolist(), values.tolist(), strict=True)
+        )
+        label, probability = ranking[0]
+        likely = tuple(name for name, value in ranking if value >= 0.5) if self.multi_label else (label,)
+        return Classification(label, probability, likely, ranking[:top_k])
+
+    def explain(self, text: str) -> Explanation:
+        """Which pieces of a text decided on its label; see `Explanation`. Raises ValueError for an empty text."""
+        (row,) = self.encode([text])
+        tokens = self.shorten(row)[None].long().to(self.output.weight.device)
+        lengths = torch.tensor([tokens.shape[1]], device=tokens.device)
+        with evaluating(self), torch.enable_grad():
+            embedded = self.embedding(tokens, None, lengths)[0].detach().requires_grad_()
+            scores = self._scores(embedded, lengths)[0]
+            number = int(scores.argmax())
+            probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[number].detach())
+            if self.pooling.kinds == ("attention",):
+                method = "attention"
+                with torch.no_grad():
+                    outputs, _ = self.core(embedded, None, lengths)
+                    weights = self.pooling.attention_weights(outputs, lengths)[0]
+            else:
+                method = "gradient x input"
+                (gradient,) = torch.autograd.grad(scores[number], embedded)
+                weights = (gradient * embedded).sum(dim=-1)[0].detach()
+        pieces = self._tokenizer().pieces(text)
+        kept = tuple(pieces[place] for place in self.shorten(torch.arange(len(pieces))).tolist())
+        return Explanation(self.labels[number], probability, kept, tuple(weights.tolist()), method)
+
+    def _tokenizer(self) -> TextTokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this TextClassifier has no tokenizer; give it one to classify text")
+        return self.tokenizer
