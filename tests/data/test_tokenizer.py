@@ -279,3 +279,11 @@ def test_pieces_are_the_text_that_each_token_stands_for(level: Level, lowercase:
     assert "".join(known).replace(" ", "") == texts[0].replace(" ", "")
     if level != "bpe":
         assert "".join(pieces) == text
+
+
+@pytest.mark.parametrize("level", ["char", "word", "bpe"])
+def test_a_batch_is_its_texts_one_by_one(level: Level) -> None:
+    texts = ["the cat", "", "Ein längerer Satz.\nUnd noch einer \ud800.", "cat"]
+    tokenizer = TextTokenizer.train(texts, level, 300 if level == "bpe" else None)
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+    assert tokenizer.encode_batch([]) == []
