@@ -117,7 +117,7 @@ class TextClassifierOptions:
     input_dropout: float = 0.1
     embedding_dropout: float = 0.0
     word_dropout: float = 0.1
-    ngram_dropout: float = 0.4
+    ngram_dropout: float = 0.7
     weight_dropout: float = 0.0
     label_smoothing: float = 0.1
     balanced: bool = False
@@ -139,7 +139,8 @@ class TextClassifierTraining(TrainingOptions):
     __doc__ = TrainingOptions.__doc__
 
     out: Path = Path("runs/text_classifier")
-    batch_size: int = 64
+    batch_size: int = 128
+    learning_rate: float = 8e-3
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.max_steps is None and self.max_minutes is None:
