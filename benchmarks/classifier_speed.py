@@ -19,9 +19,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from zoo.command_line import parse_options, run_script
 from zoo.device import choose_device, choose_precision
+from zoo.errors import InputError
 from zoo.many_to_one import TextBatch, TextClassifier
 
 MEDIAN_LENGTH, MEAN_LENGTH = 174, 233
+LARGEST_DIFFERENCE = 1e-4
 
 
 @dataclass
@@ -134,6 +136,8 @@ def measure(cell: str, options: ClassifierSpeedOptions, device: torch.device) ->
             if number >= 2:  # the first two warm up
                 times[name].append(time.perf_counter() - start)
     print(f"{cell}: largest difference of the loss in float32: {difference:.1e}")
+    if difference > LARGEST_DIFFERENCE:
+        raise InputError(f"the losses differ by more than {LARGEST_DIFFERENCE}: these are not the same models")
     return {name: statistics.median(values) for name, values in times.items()}
 
 

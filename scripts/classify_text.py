@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 
 from zoo.command_line import parse_options, run_script
 from zoo.data.labelled_rows import split_columns, text_of
-from zoo.data.records import is_record_file, read_lines, read_records
+from zoo.data.lines import read_lines
+from zoo.data.records import is_record_file, read_records
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.token_weights import colour_token_weights, draw_token_weights
@@ -32,7 +33,7 @@ class ClassificationOptions:
     Args:
         run: Run folder, saved model, or name of a model on the hub.
         texts: Texts to classify; without them and without --file, standard input is read, a text a line.
-        file: A file with a text a line, or a CSV, TSV, JSONL or Parquet file (also .gz).
+        file: A file with a text a line, or a CSV, TSV or JSONL file (also .gz) or a Parquet file.
         text_column: The column of such a file that has the text, or several joined by +.
         columns: Names of the columns of a CSV or TSV file without a header line, separated by commas.
         top_k: Show so many of the likeliest labels.
@@ -67,8 +68,9 @@ def main() -> int:
         raise InputError("--picture draws the explanation of one text: give one text and --explain")
     items = _items(options)
     model = TextClassifier.from_pretrained(options.run).to(choose_device(options.device))
+    typed = sys.stdin.isatty() and not options.texts and options.file is None
     cut = 0
-    while chunk := list(islice(items, 1 if sys.stdin.isatty() and not options.texts else CHUNK)):
+    while chunk := list(islice(items, 1 if typed else CHUNK)):
         for item in chunk:
             if not item.text.strip():
                 raise InputError(f"{item.place} is empty: there is nothing in it to classify")
@@ -87,7 +89,9 @@ def _items(options: ClassificationOptions) -> Iterator[Item]:
     if options.texts and options.file is not None:
         raise InputError("texts and --file were both given; the texts can come from one of them only")
     if options.texts:
-        return (Item(f"text {number}", text) for number, text in enumerate(options.texts, start=1))
+        # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be printed.
+        texts = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in options.texts]
+        return (Item(f"text {number}", text) for number, text in enumerate(texts, start=1))
     if options.file is None:
         if sys.stdin.isatty():
             print("a text a line; Ctrl-D ends", file=sys.stderr)
@@ -105,7 +109,7 @@ def _lines(file: object, name: str) -> Iterator[Item]:
 
 
 def _records(file: Path, options: ClassificationOptions) -> Iterator[Item]:
-    columns = None if options.columns is None else options.columns.split(",")
+    columns = None if options.columns is None else [name.strip() for name in options.columns.split(",")]
     for record in read_records(file, columns):
         yield Item(record.place, text_of(record, split_columns(options.text_column)))
 
@@ -132,12 +136,14 @@ def _line(item: Item, found: Classification, options: ClassificationOptions, mod
     shown = "  ".join(f"{label} {value:4.0%}" for label, value in found.ranking)
     if model.multi_label:
         shown = f"[{', '.join(found.labels)}]  {shown}"
+    # A line a text, and nothing in it that a terminal would obey.
+    text = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(item.text.split()))
     if explanation is None:
-        return f"{shown}\t{item.text}"
+        return f"{shown}\t{text}"
     if sys.stdout.isatty():
         return f"{shown}\t{colour_token_weights(explanation.tokens, explanation.weights)}"
     pairs = (f"{token!r} {weight:+.3f}" for token, weight in zip(explanation.tokens, explanation.weights, strict=True))
-    return f"{shown}\t{item.text}\t{explanation.method}: {', '.join(pairs)}"
+    return f"{shown}\t{text}\t{explanation.method}: {', '.join(pairs)}"
 
 
 if __name__ == "__main__":

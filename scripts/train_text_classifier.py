@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,8 +46,8 @@ class TextClassifierOptions:
     """What to train on, and which model.
 
     Args:
-        data: surnames (built in), a CSV, TSV, JSONL or Parquet file (also .gz), a folder with train, validation and
-            test files, or a hub data set (ag_news, imdb, sst2, or owner/name).
+        data: surnames (built in), a CSV, TSV or JSONL file (also .gz) or a Parquet file, a folder with train,
+            validation and test files, or a hub data set (ag_news, imdb, sst2, or owner/name).
         validation_data: A file to validate on; without it, part of the training texts is held out.
         test_data: A file to test on, once, at the end.
         validation_fraction: The share that is held out.
@@ -62,8 +62,9 @@ class TextClassifierOptions:
         pretokenized: Words are already separated by blanks; for level word.
         lowercase: Take upper case for lower case.
         max_length: Longest text in tokens; of a longer one the beginning and the end are kept.
-        init_from: A text generator's run to start from: its tokenizer, embeddings and core, which is then read in
-            one direction.
+        batch_tokens: The most tokens in a batch, padding included; long texts come in smaller batches.
+        init_from: A text generator's run to start from: its tokenizer, embeddings and core, which then reads in one
+            direction. A resumed run needs it again.
         thaw: With init_from, the share of the run in which its layers begin to learn, one after the other from the top.
         layer_decay: With init_from, each layer learns by so much more slowly than the one above it.
         cell: rnn, lstm, gru, mingru or minlstm.
@@ -100,7 +101,8 @@ class TextClassifierOptions:
     min_frequency: int = 2
     pretokenized: bool = False
     lowercase: bool = True
-    max_length: int | None = None
+    max_length: int | None = 1000
+    batch_tokens: int = 65_536
     init_from: str | None = None
     thaw: float = 0.3
     layer_decay: float = 2.6
@@ -126,6 +128,8 @@ class TextClassifierOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.thaw < 1:
             raise ValueError(f"thaw is {self.thaw}, but must be at least 0 and below 1")
+        if self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens}, but must be at least 1")
         if not 1 <= self.layer_decay < math.inf:
             raise ValueError(f"layer_decay is {self.layer_decay}, but must be at least 1")
 
@@ -175,13 +179,18 @@ class Classifying:
     higher_is_better = True
 
     def __init__(
-        self, model: TextClassifier, training: Encoded, validation: Encoded, options: TrainingOptions, paces: Any
+        self,
+        model: TextClassifier,
+        training: Encoded,
+        validation: Encoded,
+        batches: LengthBatches,
+        paces: dict[nn.Parameter, Pace],
     ) -> None:
         self.model = model
         self.training, self.validation = training, validation
-        self.batches = LengthBatches([len(row) for row in training.rows], options.batch_size, options.seed)
+        self.batches = batches
         self.metric = "micro_f1" if model.multi_label else "accuracy"
-        self._paces: dict[nn.Parameter, Pace] = paces
+        self._paces = paces
         digest = hashlib.sha256(training.targets.numpy().tobytes())
         for row in training.rows:
             digest.update(row.numpy().tobytes() + b"\n")
@@ -229,7 +238,7 @@ def main() -> int:
         validation_data=options.validation_data,
         test_data=options.test_data,
         validation_fraction=options.validation_fraction,
-        columns=None if options.columns is None else options.columns.split(","),
+        columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
         label_separator=options.label_separator,
         multi_label=options.multi_label,
         seed=training.seed,
@@ -254,7 +263,10 @@ def main() -> int:
         print(f"note: {note}")
     model.to(device)
     paces = {} if source is None else _paces(model, options)
-    task = Classifying(model, encoded["training"], encoded["validation"], training, paces)
+    batches = LengthBatches(
+        [len(row) for row in encoded["training"].rows], training.batch_size, training.seed, options.batch_tokens
+    )
+    task = Classifying(model, encoded["training"], encoded["validation"], batches, paces)
 
     run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
     outcome = train(task, training, run, device, precision)
@@ -285,11 +297,11 @@ def _source(init_from: str) -> TextGenerator:
 
 
 def _with_sizes_of(source: TextGenerator, options: TextClassifierOptions) -> TextClassifierOptions:
-    """The options with the source's sizes. Raises InputError where others were asked for."""
+    """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
     assert source.tokenizer is not None
     usual = {field.name: field.default for field in fields(TextClassifierOptions)}
     decided = {name: source.config[name] for name in FROM_SOURCE}
-    decided |= {"level": source.tokenizer.level, "lowercase": source.tokenizer.lowercase}
+    decided |= {name: getattr(source.tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
     for name, value in decided.items():
         if getattr(options, name) not in (value, usual[name]):
             raise InputError(
@@ -353,6 +365,8 @@ def _paces(model: TextClassifier, options: TextClassifierOptions) -> dict[nn.Par
         parts.append([p for name, p in model.core.named_parameters(recurse=False) if name.endswith(f"_l{layer}")])
         if model.core.residual:
             parts[-1] += model.core.norms[layer].parameters()
+            if layer == layers - 1:
+                parts[-1] += model.core.norms[layers].parameters()
     parts.append(list(model.embedding.parameters()))
     return {
         parameter: Pace(options.layer_decay**-depth, options.thaw * depth / len(parts))
@@ -418,12 +432,8 @@ def _report(
                 print(f"{title}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in figures[key].items()))
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]
     print(f"{minutes} minutes of training, {speed:,} tokens/s; run in {run.path}")
-    example = _shortest(held_out["validation"].texts)
+    example = min(held_out["validation"].texts, key=len).lstrip("-")
     print(f"try: python scripts/classify_text.py {shlex.quote(str(run.path))} {shlex.quote(example)} --explain")
-
-
-def _shortest(texts: Sequence[str]) -> str:
-    return min(texts, key=len)
 
 
 if __name__ == "__main__":

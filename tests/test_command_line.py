@@ -274,7 +274,7 @@ class Reading:
     [
         (["top"], []),
         (["top", "Emma"], ["Emma"]),
-        (["top", "Emma", "# 7", "Ulysses", "--pages", "3"], ["Emma", "# 7", "Ulysses"]),
+        (["top", "Emma", "# 7", "[a, b]", "--pages", "3"], ["Emma", "# 7", "[a, b]"]),
         (["--shelf", "top", "--books", "Emma"], ["Emma"]),
     ],
 )

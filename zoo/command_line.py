@@ -54,12 +54,18 @@ def parse_options(
         flags |= {f"--{field.name}" for field in fields(options) if field.type in (bool, "bool")}
         lists |= {f"--{field.name}" for field in fields(options) if field.type in (list[str], "list[str]")}
         texts |= {field.name for field in fields(options) if field.type in (str | None, "str | None")}
-    open_ended = bool(positional) and f"--{positional[-1]}" in lists
-    arguments = _with_names(sys.argv[1:] if arguments is None else arguments, positional, open_ended)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    rest: list[str] = []
+    if positional and f"--{positional[-1]}" in lists:
+        positional, (last,) = positional[:-1], positional[-1:]
+        arguments, rest = _without_rest(arguments, len(positional))
+    arguments = _with_names(arguments, positional)
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
     values |= {name: _last_value(arguments, f"--{name}") for name in texts if values[name] is None}
+    if rest:
+        values[last] = rest  # as they are: as YAML, "[a]" would be a list
     with as_input_error():
         return [options(**{field.name: values[field.name] for field in fields(options)}) for options in classes]
 
@@ -70,13 +76,18 @@ def plain_options(*options: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in merged.items()}
 
 
-def _with_names(arguments: list[str], positional: tuple[str, ...], open_ended: bool) -> list[str]:
+def _without_rest(arguments: list[str], count: int) -> tuple[list[str], list[str]]:
+    """The arguments without those bare ones in front that come after the first `count`, and these."""
+    bare = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    return bare[:count] + arguments[len(bare) :], bare[count:]
+
+
+def _with_names(arguments: list[str], positional: tuple[str, ...]) -> list[str]:
     """`RUN --seed 1` means `--run RUN --seed 1`."""
     bare = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-    if len(bare) > len(positional) and not open_ended:
+    if len(bare) > len(positional):
         raise InputError(f"{bare[len(positional)]!r} was not expected: options begin with --")
-    names = positional + positional[-1:] * (len(bare) - len(positional))
-    named = [part for name, value in zip(names, bare, strict=False) for part in (f"--{name}", value)]
+    named = [part for name, value in zip(positional, bare, strict=False) for part in (f"--{name}", value)]
     return named + arguments[len(bare) :]
 
 

@@ -44,6 +44,12 @@ class PretrainedModel(nn.Module):
     config: dict[str, Any]
     tokenizer: TextTokenizer | None
 
+    def require_tokenizer(self) -> TextTokenizer:
+        """The tokenizer. Raises ValueError where there is none, which only text needs."""
+        if self.tokenizer is None:
+            raise ValueError(f"this {type(self).__name__} has no tokenizer; give it one to work on text")
+        return self.tokenizer
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model into a folder, each file whole or not at all. Raises OSError if that cannot be done."""
         folder = Path(folder)
@@ -147,8 +153,10 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, each tied one once, under its first name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    """Parameters and persistent buffers by name, each tied one once, under its first name."""
+    persistent = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
 
 
 def _download(name: str, options: dict[str, Any]) -> Path:

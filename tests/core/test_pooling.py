@@ -61,9 +61,14 @@ def test_attention_weights_are_shares_of_the_rows_own_steps():
     assert (weights[0, :3] > 0).all()
 
 
-def test_bfloat16_outputs_are_pooled_in_float32():
-    pooled = make("mean", "last")(torch.randn(2, 300, 6).bfloat16(), torch.tensor([300, 7]))
+@every_kind
+def test_bfloat16_outputs_are_pooled_in_float32(kind):
+    pooling, outputs, lengths = make(kind), torch.randn(2, 300, 6).bfloat16(), torch.tensor([300, 7])
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = pooling(outputs, lengths)
     assert pooled.dtype == torch.float32
+    # Only the attention's own products are in bfloat16; a sum of 300 steps there would be off by far more.
+    torch.testing.assert_close(pooled, pooling(outputs.float(), lengths), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("kinds", [(), ("mean", "mean"), ("median",), ("",)])

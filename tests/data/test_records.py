@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data.records import MAX_CHARACTERS, RECORD_SUFFIXES, Record, is_record_file, read_lines, read_records
+from zoo.data.lines import MAX_CHARACTERS, read_lines
+from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
 from zoo.errors import InputError
 
 # NUL is refused; a lone \r ends no line of ours but does for Python's csv.

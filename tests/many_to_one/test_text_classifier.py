@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 from zoo.core import CELLS
@@ -202,7 +203,7 @@ def test_gradient_times_input_is_the_slope_along_each_embedding():
         moved = embedded.clone()
         moved[0, position] *= 1 + step
         with torch.no_grad():
-            slope = (model._scores(moved, lengths) - model._scores(embedded, lengths))[0, number] / step
+            slope = (model._scores(moved, lengths)[0] - model._scores(embedded, lengths)[0])[0, number] / step
         assert weight == pytest.approx(float(slope), rel=1e-3, abs=1e-6)
 
 
@@ -241,6 +242,8 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
     assert loaded.classify(texts, top_k=3) == model.classify(texts, top_k=3)
     batch = TextBatch(*pad([torch.tensor([1, 2])]), torch.tensor([[1.0, 0.0, 1.0]]))
     assert torch.equal(loaded.loss(batch), model.eval().loss(batch))
+    with safe_open(tmp_path / "model.safetensors", "pt") as weights:
+        assert "class_weights" not in weights.keys()  # noqa: SIM118 (not a mapping)
 
 
 @pytest.mark.parametrize(
@@ -277,3 +280,16 @@ def test_an_empty_text_and_a_bad_top_k_are_errors():
         model.classify("the fox", top_k=0)
     with pytest.raises(ValueError, match="no tokenizer"):
         make().classify("the fox")
+
+
+def test_many_and_long_texts_are_encoded_group_by_group(monkeypatch):
+    model = make_with_tokenizer()
+    texts = [TEXT[: 1 + n % 50] for n in range(200)]
+    expected = [TOKENIZER.encode(text) for text in texts]
+    sizes = []
+    whole = TextTokenizer.encode_batch
+    monkeypatch.setattr("zoo.many_to_one.text_classifier.CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(TextTokenizer, "encode_batch", lambda self, part: sizes.append(len(part)) or whole(self, part))
+    assert [row.tolist() for row in model.encode(texts)] == expected
+    assert len(sizes) > 20
+    assert model.encode([]) == []

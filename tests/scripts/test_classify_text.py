@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -117,19 +117,27 @@ def test_a_run_of_another_architecture(run: Run, classify_script: ModuleType, fi
     assert run(classify_script, "no/such/run", "fine").is_an_error("no/such/run is not a folder here")
 
 
-def test_many_lines_stream_through_in_constant_memory(finished_classifier: Path, classify_script: ModuleType) -> None:
-    """The peak memory of 40,000 lines is hardly above that of 4,000."""
+def test_lines_stream_through(finished_classifier: Path, spawn: Callable[..., Any]) -> None:
+    """Answers come while more lines are still to come, and there is one for each, in order."""
+    process = spawn("classify_text", finished_classifier, "--format", "jsonl", stdin=subprocess.PIPE)
+    lines = [f"the film number {n}, it was fine\n" for n in range(3000)]
 
-    def peak(lines: int) -> int:
-        code = (
-            "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
-            "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-            "except SystemExit:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-        )
-        arguments = [sys.executable, "-c", code, str(classify_script.__file__), str(finished_classifier)]
-        text = "".join(f"the film number {n}, it was fine\n" for n in range(lines))
-        result = subprocess.run(arguments, input=text, capture_output=True, text=True, check=True)
-        assert result.stdout.count("\n") == lines
-        return int(result.stderr.split()[-1])
+    def feed() -> None:
+        process.stdin.write("".join(lines[:2500]))
+        process.stdin.flush()
 
-    assert peak(40_000) < peak(4_000) + 20_000  # KiB
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    answers = [process.stdout.readline() for _ in range(2048)]  # two chunks, while standard input is open
+    feeding.join()
+    rest, errors = process.communicate("".join(lines[2500:]), timeout=60)
+    texts = [json.loads(line)["text"] + "\n" for line in [*answers, *rest.splitlines()]]
+    assert texts == lines
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_text_is_a_line_of_the_table_whatever_is_in_it(classify: Run) -> None:
+    result = classify("two\nlines\tand \x1b[31mred", "[a list]", "--format", "table")
+    first, second = result.out.splitlines()
+    assert first.endswith("\ttwo lines and \ufffd[31mred")
+    assert second.endswith("\t[a list]")

@@ -44,6 +44,26 @@ def figures(folder: Path) -> dict[str, Any]:
     return found
 
 
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The run dies in its `step`-th loss."""
+    calls = []
+    loss = TextClassifier.loss
+
+    def stopping(self: TextClassifier, batch: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return loss(self, batch)
+
+    monkeypatch.setattr(TextClassifier, "loss", stopping)
+
+
+def assert_same_end(whole: Path, cut: Path) -> None:
+    ends = [load_file(folder / "resume.safetensors") for folder in (whole, cut)]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
 def test_the_run_folder_explains_itself(finished_classifier: Path, reviews: Path) -> None:
     assert {file.name for file in finished_classifier.iterdir()} == FILES
     options = yaml.safe_load((finished_classifier / "config.yaml").read_text("utf-8"))
@@ -94,22 +114,12 @@ def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     options = {"max_steps": 12, "evaluations": 4, "word_dropout": 0.2}
     assert train_classifier(tmp_path / "whole", **options).code == 0
 
-    calls = []
-    loss = TextClassifier.loss
-
-    def stopping(self: TextClassifier, batch: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return loss(self, batch)
-
-    monkeypatch.setattr(TextClassifier, "loss", stopping)
+    stop_at(monkeypatch, 8)
     assert train_classifier(tmp_path / "cut", **options).code != 0
     monkeypatch.undo()
     result = train_classifier(tmp_path / "cut", "--resume", **options)
     assert result.code == 0, result
-    whole, cut = (load_file(tmp_path / name / "resume.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_multi_label(train_classifier: Run, run: Run, classify_script: ModuleType, tmp_path: Path) -> None:
@@ -133,16 +143,28 @@ def test_multi_label(train_classifier: Run, run: Run, classify_script: ModuleTyp
 
 
 @pytest.fixture
-def language_model(train: Run, tmp_path: Path, reviews: Path) -> Path:
-    text = tmp_path / "reviews.txt"
-    text.write_text((reviews / "train.csv").read_text("utf-8") * 2, encoding="utf-8")
-    options = {"level": "word", "hidden_size": 12, "num_layers": 2, "residual": "true", "cell": "gru", "tied": "true"}
-    options["ngram_order"] = 2
-    assert train(tmp_path / "language model", data=text, max_steps=2, **options).code == 0
-    return tmp_path / "language model"
+def pretrain(train: Run, tmp_path: Path, reviews: Path) -> Callable[..., Path]:
+    def start(cell: str = "gru") -> Path:
+        text = tmp_path / "reviews.txt"
+        text.write_text((reviews / "train.csv").read_text("utf-8") * 2, encoding="utf-8")
+        options = {"level": "word", "hidden_size": 12, "num_layers": 2, "residual": "true", "tied": "true"}
+        out = tmp_path / "language model"
+        assert train(out, data=text, cell=cell, max_steps=2, ngram_order=2, **options).code == 0
+        return out
+
+    return start
 
 
-def test_it_starts_from_a_language_model(train_classifier: Run, tmp_path: Path, language_model: Path) -> None:
+@pytest.fixture
+def language_model(pretrain: Callable[..., Path]) -> Path:
+    return pretrain()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_it_starts_from_a_language_model(
+    train_classifier: Run, tmp_path: Path, pretrain: Callable[..., Path], cell: str
+) -> None:
+    language_model = pretrain(cell)
     source = TextGenerator.from_pretrained(language_model)
     rates = {"learning_rate": 1e-12, "matrix_learning_rate": 1e-12}
     result = train_classifier(tmp_path / "run", "--init_from", language_model, max_steps=1, **rates)
@@ -162,24 +184,41 @@ def test_it_starts_from_a_language_model(train_classifier: Run, tmp_path: Path, 
 
 
 def test_lower_layers_thaw_later(train_classifier: Run, tmp_path: Path, language_model: Path) -> None:
+    """With thaw 0.6 the layers begin at 0.2, 0.4 and 0.6 of the run; its n steps are at 0, 1/n, 2/n, ..."""
     source = TextGenerator.from_pretrained(language_model)
-    options = {"evaluations": 1, "thaw": 0.8, "weight_decay": 0.0}
-    # Layers thaw at 0.27, 0.53 and 0.8 of the run.
+    parts = ("core.weight_hh_l1", "core.norms.2.weight", "core.weight_hh_l0", "embedding.tokens.weight")
     moved = {}
-    for steps in (1, 2, 3, 4):
+    for steps in (2, 3, 6):
         out = tmp_path / f"run {steps}"
-        result = train_classifier(out, "--init_from", language_model, max_steps=steps, **options)
+        options = {"max_steps": steps, "evaluations": 1, "thaw": 0.6, "warmup": 0.0, "weight_decay": 0.0}
+        result = train_classifier(out, "--init_from", language_model, **options)
         assert result.code == 0, result
-        model = TextClassifier.from_pretrained(out)
+        last = load_file(out / "resume.safetensors")
         moved[steps] = {
-            name
-            for name in ("core.weight_hh_l1", "core.weight_hh_l0", "embedding.tokens.weight")
-            if not torch.equal(model.get_parameter(name), source.get_parameter(f"decoder.{name}"))
+            name for name in parts if not torch.equal(last[f"model.{name}"], source.get_parameter(f"decoder.{name}"))
         }
-    assert moved[1] == set()  # its one step is at share 0
-    assert moved[2] == {"core.weight_hh_l1"}  # at 0 and 0.5
-    assert moved[3] == {"core.weight_hh_l1", "core.weight_hh_l0"}  # ..., 0.67
-    assert moved[4] == {"core.weight_hh_l1", "core.weight_hh_l0"}  # ..., 0.75
+    assert moved[2] == set(parts[:3])  # the last step is at 0.5
+    assert moved[3] == set(parts)  # 0.67
+    assert moved[6] == set(parts)
+    options = {"max_steps": 6, "evaluations": 1, "thaw": 0.99, "warmup": 0.0}
+    assert train_classifier(tmp_path / "late", "--init_from", language_model, **options).code == 0
+    last = load_file(tmp_path / "late" / "resume.safetensors")
+    late = {name for name in parts if not torch.equal(last[f"model.{name}"], source.get_parameter(f"decoder.{name}"))}
+    assert late == set(parts[:3])  # 0.33 and 0.66 are past, 0.99 is not
+
+
+def test_a_run_that_thaws_is_resumed_bit_for_bit(
+    train_classifier: Run, tmp_path: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"max_steps": 12, "evaluations": 6, "thaw": 0.6}
+    arguments = ("--init_from", language_model)
+    assert train_classifier(tmp_path / "whole", *arguments, **options).code == 0
+    stop_at(monkeypatch, 5)
+    assert train_classifier(tmp_path / "cut", *arguments, **options).code != 0
+    monkeypatch.undo()
+    result = train_classifier(tmp_path / "cut", *arguments, "--resume", **options)
+    assert result.code == 0, result
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize(
@@ -271,6 +310,7 @@ def test_a_label_that_training_has_never_seen(train_classifier: Run, tmp_path: P
         (["--validation_fraction", "2"], "validation_fraction is 2.0"),
         (["--text_column", "review"], "label, text"),
         (["--batch_size", "0"], "batch_size is 0"),
+        (["--batch_tokens", "0"], "batch_tokens is 0"),
         (["--label_separator", "|"], "multi_label"),
     ],
 )

@@ -49,7 +49,8 @@ class Pooling(nn.Module):
         if kind == "max":
             return outputs.masked_fill(padding, -torch.inf).amax(dim=1)
         if kind == "attention":
-            return torch.einsum("bt,btm->bm", self.attention_weights(outputs, lengths), outputs)
+            # Not a product, which autocast would do in bfloat16.
+            return (self.attention_weights(outputs, lengths)[..., None] * outputs).sum(dim=1)
         last = last_outputs(outputs, lengths)
         if self.num_directions == 1:
             return last

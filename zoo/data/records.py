@@ -15,8 +15,6 @@ from zoo.data.json_records import is_json_array, json_array, json_lines
 from zoo.data.lines import MAX_CHARACTERS, read_lines, reading, too_long
 from zoo.errors import InputError
 
-__all__ = ["MAX_CHARACTERS", "RECORD_SUFFIXES", "Record", "is_record_file", "read_lines", "read_records"]
-
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 RECORD_SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
 

@@ -1,9 +1,9 @@
 """Text to token ids and back: characters, words or byte-level BPE, on top of Hugging Face `tokenizers`."""
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -104,7 +104,7 @@ class TextTokenizer:
         first = next(pieces, None)
         if first is None:
             raise InputError("the texts to build a vocabulary from are empty: expected at least one character")
-        pieces = chain([first], pieces)
+        pieces = itertools.chain([first], pieces)
         if lowercase:
             pieces = map(normalizers.Lowercase().normalize_str, pieces)
 
@@ -146,16 +146,23 @@ class TextTokenizer:
             return self._look_up(normalizers.Lowercase().normalize_str(text) if self.lowercase else text)
         parts = [torch.empty(0, dtype=torch.int32)]
         pieces = _line_pieces([text])
-        while group := list(islice(pieces, PIECES_AT_ONCE)):
+        while group := list(itertools.islice(pieces, PIECES_AT_ONCE)):
             encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
             parts += [torch.tensor(encoding.ids, dtype=torch.int32) for encoding in encodings]
         return torch.cat(parts)
 
     def pieces(self, text: str) -> list[str]:
-        """The part of the text that each of its tokens stands for: as long as `encode(text)`, unknown words too."""
+        """The text cut where its tokens end: a piece for each of `encode(text)`, which joined are the text.
+
+        Blanks between two tokens go to the second. Of a character that is several byte-level tokens the first has
+        all of it.
+        """
         text = _valid_unicode(text)
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return [text[start:end] for start, end in encoding.offsets]
+        ends = [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+        if ends:
+            ends[-1] = len(text)
+        starts = [0, *itertools.accumulate(ends, max)]
+        return [text[start:end] for start, end in zip(starts, ends, strict=False)]
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """The text of some ids, (N,) or any iterable of int. `<unk>` stays visible as `<unk>`."""

@@ -60,4 +60,4 @@ def draw_confusions(targets: Tensor, predictions: Tensor, labels: Sequence[str],
             axes.text(predicted, true, text, ha="center", va="center", color=colour, fontsize=fontsize)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        figure.savefig(file, dpi=120)
+        figure.savefig(file, dpi=120, format="png")

@@ -74,7 +74,7 @@ def draw_token_weights(tokens: Sequence[str], weights: Sequence[float], title: s
     axes.set(xlim=(-1, COLUMNS + 1), ylim=(height + 0.5, -0.5))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        figure.savefig(file, dpi=120)
+        figure.savefig(file, dpi=120, format="png")
 
 
 def colour_token_weights(tokens: Sequence[str], weights: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ from zoo.pretrained import PretrainedModel, evaluating
 
 # Texts are classified so many tokens, padding included, at a time.
 BATCH_TOKENS = 16_384
-TEXTS_AT_ONCE = 1024  # bounds the memory that the tokenizer's encodings take
+CHARACTERS_AT_ONCE = 2**20  # bounds the memory that the tokenizer's encodings take
 
 # Of a text that is too long, this share of what is kept is its beginning and the rest its end: Sun et al., "How to
 # fine-tune BERT for text classification?", 2019, section 5.3.1, found a quarter best.
@@ -205,23 +205,25 @@ class TextClassifier(PretrainedModel):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (B, T) padded on the right, lengths (B,) -> a score for each label (B, C), float32."""
         embedded, _ = self.embedding(tokens, None, lengths)
-        return self._scores(embedded, lengths)
+        return self._scores(embedded, lengths)[0]
 
-    def _scores(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+    def _scores(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (B, C), and the core's outputs (B, T, D·H) that they come from."""
         if self.training and self.word_dropout:
             embedded = embedded * F.dropout(embedded.new_ones(*embedded.shape[:2], 1), self.word_dropout)
         lengths = lengths.to(embedded.device)
         outputs, _ = self.core(embedded, None, lengths)
         scores = self.output(self.dropout(self.pooling(outputs, lengths)))
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)), outputs
 
     def loss(self, batch: TextBatch) -> Tensor:
         """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels."""
         scores, targets = self(batch.tokens, batch.lengths), batch.targets
+        weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
         if self.multi_label:
             smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-            return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=self.class_weights)
-        return F.cross_entropy(scores, targets, self.class_weights, label_smoothing=self.label_smoothing)
+            return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=weights)
+        return F.cross_entropy(scores, targets, weights, label_smoothing=self.label_smoothing)
 
     def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Each label's probability, (B, C): softmax, or a sigmoid a label where there may be several."""
@@ -230,12 +232,17 @@ class TextClassifier(PretrainedModel):
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
         """Each text's tokens, N rows (T,) int32, whole. Raises ValueError for a text without any."""
-        rows = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            for number, ids in enumerate(self._tokenizer().encode_batch(texts[start : start + TEXTS_AT_ONCE]), start):
-                if not ids:
-                    raise ValueError(f"text {number + 1} of {len(texts)} is empty: there is nothing in it to classify")
-                rows.append(torch.tensor(ids, dtype=torch.int32))
+        rows: list[Tensor] = []
+        start = characters = 0
+        for end, text in enumerate(texts, start=1):
+            characters += len(text)
+            if end == len(texts) or characters > CHARACTERS_AT_ONCE:
+                encoded = self.require_tokenizer().encode_batch(texts[start:end])
+                rows += [torch.tensor(ids, dtype=torch.int32) for ids in encoded]
+                start, characters = end, 0
+        for number, row in enumerate(rows, start=1):
+            if not len(row):
+                raise ValueError(f"text {number} of {len(texts)} is empty: there is nothing in it to classify")
         return rows
 
     def shorten(self, row: Tensor) -> Tensor:
@@ -293,25 +300,18 @@ class TextClassifier(PretrainedModel):
         (row,) = self.encode([text])
         tokens = self.shorten(row)[None].long().to(self.output.weight.device)
         lengths = torch.tensor([tokens.shape[1]], device=tokens.device)
-        with evaluating(self), torch.enable_grad():
-            embedded = self.embedding(tokens, None, lengths)[0].detach().requires_grad_()
-            scores = self._scores(embedded, lengths)[0]
-            number = int(scores.argmax())
-            probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[number].detach())
-            if self.pooling.kinds == ("attention",):
-                method = "attention"
-                with torch.no_grad():
-                    outputs, _ = self.core(embedded, None, lengths)
-                    weights = self.pooling.attention_weights(outputs, lengths)[0]
+        by_attention = self.pooling.kinds == ("attention",)
+        with evaluating(self), torch.set_grad_enabled(not by_attention):
+            embedded = self.embedding(tokens, None, lengths)[0].detach().requires_grad_(not by_attention)
+            scores, outputs = self._scores(embedded, lengths)
+            number = int(scores[0].argmax())
+            if by_attention:
+                weights = self.pooling.attention_weights(outputs, lengths)[0]
             else:
-                method = "gradient x input"
-                (gradient,) = torch.autograd.grad(scores[number], embedded)
+                (gradient,) = torch.autograd.grad(scores[0, number], embedded)
                 weights = (gradient * embedded).sum(dim=-1)[0].detach()
-        pieces = self._tokenizer().pieces(text)
+        probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[0, number].detach())
+        method = "attention" if by_attention else "gradient x input"
+        pieces = self.require_tokenizer().pieces(text)
         kept = tuple(pieces[place] for place in self.shorten(torch.arange(len(pieces))).tolist())
         return Explanation(self.labels[number], probability, kept, tuple(weights.tolist()), method)
-
-    def _tokenizer(self) -> TextTokenizer:
-        if self.tokenizer is None:
-            raise ValueError("this TextClassifier has no tokenizer; give it one to classify text")
-        return self.tokenizer

@@ -92,14 +92,9 @@ class TextGenerator(PretrainedModel):
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options."""
         with evaluating(self):
-            return generate_text(self.decoder, self._tokenizer(), prompt, **options)
+            return generate_text(self.decoder, self.require_tokenizer(), prompt, **options)
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
         with evaluating(self):
-            yield from stream_text(self.decoder, self._tokenizer(), prompt, **options)
-
-    def _tokenizer(self) -> TextTokenizer:
-        if self.tokenizer is None:
-            raise ValueError("this TextGenerator has no tokenizer; give it one to generate text")
-        return self.tokenizer
+            yield from stream_text(self.decoder, self.require_tokenizer(), prompt, **options)
