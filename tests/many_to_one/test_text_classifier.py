@@ -189,22 +189,31 @@ def test_a_long_text_keeps_its_head_and_its_tail():
     assert "".join(explanation.tokens) == "thwn fox"
 
 
-def test_gradient_times_input_is_the_slope_along_each_embedding():
-    model = make_with_tokenizer(pooling="mean").double()
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_weights_sum_to_what_the_text_adds_to_the_log_odds(multi_label):
+    model = make_with_tokenizer(pooling="mean+last", multi_label=multi_label).double()
     explanation = model.explain("the fox")
-    assert explanation.method == "gradient x input"
+    assert explanation.method == "integrated gradients"
     assert explanation.tokens == tuple("the fox")
-    tokens = torch.tensor([TOKENIZER.encode("the fox")])
+    assert len({round(weight, 6) for weight in explanation.weights}) > 4
     lengths = torch.tensor([7])
-    embedded = model.embedding(tokens, None, lengths)[0].detach()
+    embedded = model.embedding(torch.tensor([TOKENIZER.encode("the fox")]), None, lengths)[0].detach()
     number = LABELS.index(explanation.label)
-    step = 1e-6
-    for position, weight in enumerate(explanation.weights):
-        moved = embedded.clone()
-        moved[0, position] *= 1 + step
-        with torch.no_grad():
-            slope = (model._scores(moved, lengths)[0] - model._scores(embedded, lengths)[0])[0, number] / step
-        assert weight == pytest.approx(float(slope), rel=1e-3, abs=1e-6)
+    with torch.no_grad():
+        scores = torch.cat([model._scores(part, lengths)[0] for part in (embedded, torch.zeros_like(embedded))])
+    p = (scores.sigmoid() if multi_label else scores.softmax(dim=-1))[:, number]
+    with_text, without = (p / (1 - p)).log().tolist()
+    assert sum(explanation.weights) == pytest.approx(with_text - without, rel=1e-2)
+    assert explanation.probability == pytest.approx(float(p[0]))
+
+
+def test_a_token_that_the_model_does_not_look_at_weighs_nothing():
+    model = make_with_tokenizer(pooling="max", ngram_order=1)
+    with torch.no_grad():
+        model.embedding.tokens.weight[TOKENIZER.token_to_id("f")] = 0
+    weights = dict(zip("the fox", model.explain("the fox").weights, strict=True))
+    assert weights["f"] == 0
+    assert weights["x"] != 0
 
 
 def test_attention_explains_itself():

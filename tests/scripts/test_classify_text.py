@@ -75,7 +75,7 @@ def test_an_explanation_has_a_weight_a_token(classify: Run, tmp_path: Path) -> N
     assert len(explanation["weights"]) == len(explanation["tokens"])
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = classify(TEXTS[0], "--explain").out
-    assert "gradient x input: 'T' " in table
+    assert "integrated gradients: 'T' " in table
 
 
 def test_an_empty_input_gives_nothing(classify: Run) -> None:

@@ -24,6 +24,8 @@ CHARACTERS_AT_ONCE = 2**20  # bounds the memory that the tokenizer's encodings t
 # fine-tune BERT for text classification?", 2019, section 5.3.1, found a quarter best.
 HEAD_SHARE = 0.25
 
+INTEGRATION_STEPS = 32
+
 
 class TextBatch(NamedTuple):
     """Texts and their labels: tokens (B, T) int64 padded on the right, lengths (B,), targets (B,) int64, the label's
@@ -59,9 +61,11 @@ class Explanation:
         label: the label explained, the most probable one.
         probability: how probable the model takes it to be.
         tokens: the text's pieces, in order; what `max_length` cuts out is left out.
-        weights: one a piece. By `attention`: shares, which sum to 1. By `gradient x input`: what the piece's
-            embedding adds to the label's score to first order, negative where it speaks against the label.
-        method: `attention`, or `gradient x input` (Denil et al., 2014) where the pooling is not attention alone.
+        weights: one a piece. By `attention`: shares, which sum to 1. By `integrated gradients`: what the piece's
+            embedding adds to the label's log-odds, negative where it speaks against the label; they sum to what the
+            whole text adds to those of embeddings of zero.
+        method: `attention`, or `integrated gradients` (Sundararajan et al., "Axiomatic attribution for deep networks",
+            2017, eq. 3) where the pooling is not attention alone.
     """
 
     label: str
@@ -301,17 +305,33 @@ class TextClassifier(PretrainedModel):
         tokens = self.shorten(row)[None].long().to(self.output.weight.device)
         lengths = torch.tensor([tokens.shape[1]], device=tokens.device)
         by_attention = self.pooling.kinds == ("attention",)
-        with evaluating(self), torch.set_grad_enabled(not by_attention):
-            embedded = self.embedding(tokens, None, lengths)[0].detach().requires_grad_(not by_attention)
+        with evaluating(self), torch.no_grad():
+            embedded = self.embedding(tokens, None, lengths)[0]
             scores, outputs = self._scores(embedded, lengths)
             number = int(scores[0].argmax())
+            probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[0, number])
             if by_attention:
                 weights = self.pooling.attention_weights(outputs, lengths)[0]
             else:
-                (gradient,) = torch.autograd.grad(scores[0, number], embedded)
-                weights = (gradient * embedded).sum(dim=-1)[0].detach()
-        probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[0, number].detach())
-        method = "attention" if by_attention else "gradient x input"
+                weights = self._integrated_gradients(embedded, lengths, number)
+        method = "attention" if by_attention else "integrated gradients"
         pieces = self.require_tokenizer().pieces(text)
         kept = tuple(pieces[place] for place in self.shorten(torch.arange(len(pieces))).tolist())
         return Explanation(self.labels[number], probability, kept, tuple(weights.tolist()), method)
+
+    def _integrated_gradients(self, embedded: Tensor, lengths: Tensor, number: int) -> Tensor:
+        """Embedded text (1, T, E), lengths (1,), number of the label -> (T,)."""
+        # The middles of equal steps on the way from zero to the text.
+        shares = (torch.arange(INTEGRATION_STEPS, device=embedded.device) + 0.5) / INTEGRATION_STEPS
+        with torch.enable_grad():
+            path = (shares[:, None, None] * embedded).to(embedded.dtype).requires_grad_()
+            scores, _ = self._scores(path, lengths.expand(len(path)))
+            (gradients,) = torch.autograd.grad(self._log_odds(scores, number).sum(), path)
+        return (gradients.mean(dim=0) * embedded[0]).sum(dim=-1)
+
+    def _log_odds(self, scores: Tensor, number: int) -> Tensor:
+        """log p / (1 - p) of one label, (N, C) -> (N,): a score alone says nothing if all labels' rise with it."""
+        if self.multi_label:
+            return scores[:, number]
+        others = torch.cat([scores[:, :number], scores[:, number + 1 :]], dim=1)
+        return scores[:, number] - others.logsumexp(dim=1)
