@@ -31,32 +31,49 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "train_text_classifier.py"
 WORDS: dict[str, Any] = {
     "level": "word",
     "ngram_order": 2,
-    "ngram_dropout": 0.5,
     "embedding_size": 128,
     "hidden_size": 128,
-    "dropout": 0.5,
     "learning_rate": 0.004,
+    "word_dropout": 0.3,
     "markov_order": 2,
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "sst2": WORDS
     | {
         "pretokenized": True,
+        "embedding_size": 192,
+        "hidden_size": 192,
+        "pooling": "mean+max+attention",
         "ngram_buckets": 50_000,
-        "word_dropout": 0.25,
+        "ngram_dropout": 0.5,
+        "dropout": 0.6,
+        "input_dropout": 0.2,
         "validation_fraction": 0.03,
+        "max_minutes": 9,
+    },
+    "ag_news": WORDS
+    | {
+        "ngram_buckets": 100_000,
+        "ngram_dropout": 0.6,
+        "dropout": 0.6,
+        "input_dropout": 0.2,
+        "embedding_dropout": 0.2,
+        "validation_fraction": 0.05,
         "max_minutes": 4,
     },
-    "ag_news": WORDS | {"ngram_buckets": 100_000, "word_dropout": 0.3, "validation_fraction": 0.05, "max_minutes": 5},
     "imdb": WORDS
     | {
         "tokenizer_size": 30_000,
         "max_length": 400,
-        "ngram_buckets": 100_000,
-        "word_dropout": 0.2,
-        "validation_fraction": 0.05,
         "batch_size": 64,
-        "max_minutes": 30,
+        "ngram_buckets": 100_000,
+        "ngram_dropout": 0.5,
+        "dropout": 0.5,
+        "input_dropout": 0.1,
+        "embedding_dropout": 0.1,
+        "validation_fraction": 0.05,
+        "max_minutes": 15,
+        "evaluations": 6,
     },
 }
 # Bigrams as in Joulin et al., 2017, table 1; rates and epochs in the range they searched.
