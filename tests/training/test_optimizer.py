@@ -136,3 +136,10 @@ def test_what_is_frozen_does_not_move(optimizer: Any) -> None:
         moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
         assert ("decoder.core.weight_hh_l0" in moved) == (share > 0.5)
         assert "decoder.core.weight_hh_l1" in moved
+
+
+def test_what_the_model_froze_itself_stays_frozen() -> None:
+    model = make_model()
+    model.decoder.output.weight.requires_grad_(False)
+    set_learning_rate(make_optimizers(model), 1.0, 0.7)
+    assert not model.decoder.output.weight.requires_grad

@@ -94,8 +94,9 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], scale: float, pro
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * scale
-            for parameter in group["params"]:
-                parameter.requires_grad_(progress >= group["thaw"])
+            if group["thaw"]:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(progress >= group["thaw"])
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
