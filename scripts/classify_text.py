@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from zoo.command_line import parse_options, run_script
-from zoo.data.labelled_rows import split_columns, text_of
+from zoo.data.labelled_rows import names_in, text_of
 from zoo.data.lines import read_lines
 from zoo.data.records import is_record_file, read_records
 from zoo.device import choose_device
@@ -76,8 +76,9 @@ def main() -> int:
                 raise InputError(f"{item.place} is empty: there is nothing in it to classify")
         with as_input_error():
             rows = model.encode([item.text for item in chunk])
-        cut += sum(len(model.shorten(row)) < len(row) for row in rows)
-        for item, found in zip(chunk, model.classify_rows(rows, options.top_k), strict=True):
+        kept = [model.shorten(row) for row in rows]
+        cut += sum(len(short) < len(row) for short, row in zip(kept, rows, strict=True))
+        for item, found in zip(chunk, model.classify_rows(kept, options.top_k), strict=True):
             print(_line(item, found, options, model))
         sys.stdout.flush()
     if cut:
@@ -104,14 +105,14 @@ def _items(options: ClassificationOptions) -> Iterator[Item]:
         raise InputError(f"{options.file} cannot be read ({error.strerror})") from None
 
 
-def _lines(file: object, name: str) -> Iterator[Item]:
-    return (Item(f"{name}, line {number:,}", line) for number, line in read_lines(file, name))  # type: ignore[arg-type]
+def _lines(file: BinaryIO, name: str) -> Iterator[Item]:
+    return (Item(f"{name}, line {number:,}", line) for number, line in read_lines(file, name))
 
 
 def _records(file: Path, options: ClassificationOptions) -> Iterator[Item]:
-    columns = None if options.columns is None else [name.strip() for name in options.columns.split(",")]
-    for record in read_records(file, columns):
-        yield Item(record.place, text_of(record, split_columns(options.text_column)))
+    text_columns = names_in(options.text_column, "+")
+    for record in read_records(file, None if options.columns is None else names_in(options.columns, ",")):
+        yield Item(record.place, text_of(record, text_columns))
 
 
 def _line(item: Item, found: Classification, options: ClassificationOptions, model: TextClassifier) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
+from zoo.data.labelled_rows import names_in
 from zoo.data.labelled_texts import ClassificationData, LabelledTexts, load_labelled_texts
 from zoo.data.length_batches import LengthBatches, pad
 from zoo.device import choose_device, choose_precision
@@ -238,15 +239,25 @@ def main() -> int:
         validation_data=options.validation_data,
         test_data=options.test_data,
         validation_fraction=options.validation_fraction,
-        columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
+        columns=None if options.columns is None else names_in(options.columns, ","),
         label_separator=options.label_separator,
         multi_label=options.multi_label,
         seed=training.seed,
     )
-    source = None if options.init_from is None else _source(options.init_from)
-    if source is not None:
-        options = _with_sizes_of(source, options)
-    model = _starting_model(options, data, source)
+    source = None
+    if options.init_from is not None:
+        source, tokenizer = TextGenerator.to_start_from(options.init_from)
+        options = _with_sizes_of(source, tokenizer, options)
+    else:
+        tokenizer = TextTokenizer.train(
+            data.train.texts,
+            options.level,
+            options.tokenizer_size,
+            options.min_frequency,
+            options.pretokenized,
+            options.lowercase,
+        )
+    model = _starting_model(options, data, tokenizer, source)
     with as_input_error("markov_"):
         counted = NgramClassifier(model.config["vocab_size"], len(data.labels), options.markov_order)
     splits = {"training": data.train, "validation": data.validation}
@@ -289,49 +300,31 @@ def main() -> int:
     return 0
 
 
-def _source(init_from: str) -> TextGenerator:
-    source = TextGenerator.from_pretrained(init_from)
-    if source.tokenizer is None:
-        raise InputError(f"{init_from} has no tokenizer.json, without which its weights read no text")
-    return source
-
-
-def _with_sizes_of(source: TextGenerator, options: TextClassifierOptions) -> TextClassifierOptions:
+def _with_sizes_of(
+    source: TextGenerator, tokenizer: TextTokenizer, options: TextClassifierOptions
+) -> TextClassifierOptions:
     """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
-    assert source.tokenizer is not None
     usual = {field.name: field.default for field in fields(TextClassifierOptions)}
     decided = {name: source.config[name] for name in FROM_SOURCE}
-    decided |= {name: getattr(source.tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
+    decided |= {name: getattr(tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
     for name, value in decided.items():
         if getattr(options, name) not in (value, usual[name]):
             raise InputError(
                 f"{name} is {getattr(options, name)}, but {options.init_from} has {value}: leave --{name} out, or "
                 "start from another run"
             )
-    if options.tokenizer_size not in (None, source.tokenizer.vocab_size):
+    if options.tokenizer_size not in (None, tokenizer.vocab_size):
         raise InputError(
             f"tokenizer_size is {options.tokenizer_size}, but the tokenizer of {options.init_from} has "
-            f"{source.tokenizer.vocab_size} tokens: leave --tokenizer_size out"
+            f"{tokenizer.vocab_size} tokens: leave --tokenizer_size out"
         )
     print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used, in one direction")
     return replace(options, bidirectional=False, **decided)
 
 
 def _starting_model(
-    options: TextClassifierOptions, data: ClassificationData, source: TextGenerator | None
+    options: TextClassifierOptions, data: ClassificationData, tokenizer: TextTokenizer, source: TextGenerator | None
 ) -> TextClassifier:
-    if source is None:
-        tokenizer = TextTokenizer.train(
-            data.train.texts,
-            options.level,
-            options.tokenizer_size,
-            options.min_frequency,
-            options.pretokenized,
-            options.lowercase,
-        )
-    else:
-        assert source.tokenizer is not None
-        tokenizer = source.tokenizer
     values = asdict(options)
     names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "max_length", "label_smoothing"]
     names += [name for name in values if name.endswith("dropout")]

@@ -215,11 +215,9 @@ def main() -> int:
 def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
     dropouts = {name: value for name, value in asdict(options).items() if name.endswith("dropout")}
     if options.init_from is not None:
-        source = TextGenerator.from_pretrained(options.init_from)
-        if source.tokenizer is None:
-            raise InputError(f"{options.init_from} has no tokenizer.json, without which its weights read no text")
+        source, tokenizer = TextGenerator.to_start_from(options.init_from)
         with as_input_error():
-            model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
+            model = TextGenerator(tokenizer=tokenizer, **(source.config | dropouts))
         print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model

@@ -50,6 +50,14 @@ class PretrainedModel(nn.Module):
             raise ValueError(f"this {type(self).__name__} has no tokenizer; give it one to work on text")
         return self.tokenizer
 
+    @classmethod
+    def to_start_from(cls, name: str | Path) -> tuple[Self, TextTokenizer]:
+        """A saved model and its tokenizer. Raises InputError as `from_pretrained` does, or if it has no tokenizer."""
+        source = cls.from_pretrained(name)
+        if source.tokenizer is None:
+            raise InputError(f"{name} has no tokenizer.json, without which its weights read no text")
+        return source, source.tokenizer
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model into a folder, each file whole or not at all. Raises OSError if that cannot be done."""
         folder = Path(folder)
@@ -103,6 +111,17 @@ class PretrainedModel(nn.Module):
             raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {error}") from error
         load_weights(model, folder / WEIGHTS_FILE)
         return model.eval()
+
+
+def agreed_vocab_size(vocab_size: int | None, tokenizer: TextTokenizer | None) -> int:
+    """V, given or the tokenizer's. Raises ValueError where there is neither, or the two differ."""
+    if vocab_size is None:
+        if tokenizer is None:
+            raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
+        return tokenizer.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size != vocab_size:
+        raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+    return vocab_size
 
 
 def read_config(folder: Path, architecture: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.gru import gru_scan
+from zoo.core.padding import padding_mask
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -49,8 +50,7 @@ def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor
     """
     ih, hh, bias_ih, bias_hh = _flat(weights)
     if lengths is not None:
-        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
-        x = torch.cat([x, padding[..., None].to(x.dtype)], dim=-1)
+        x = torch.cat([x, padding_mask(lengths, x.shape[1])[..., None].to(x.dtype)], dim=-1)
         # Blocks i, f, g, o.
         hold = torch.tensor([-SATURATED, SATURATED, 0.0, 0.0], dtype=ih.dtype, device=ih.device)
         ih = torch.cat([ih, hold.repeat_interleave(hh.shape[1])[:, None]], dim=1)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.core.fused import last_outputs
+from zoo.core.padding import padding_mask
 
 POOLINGS = ("last", "mean", "max", "attention")
 
@@ -39,7 +40,7 @@ class Pooling(nn.Module):
 
     def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Outputs (B, T, M), lengths (B,) -> (B, number of kinds · M), float32 (or the outputs' wider type)."""
-        padding = _padding(outputs, lengths)
+        padding = padding_mask(lengths, outputs.shape[1])[..., None]
         wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         return torch.cat([self._pool(kind, wide, lengths, padding) for kind in self.kinds], dim=-1)
 
@@ -61,8 +62,4 @@ class Pooling(nn.Module):
         """How much `attention` makes of each step: (B, T), rows sum to 1, zero in the padding."""
         scores = self.context(torch.tanh(self.attention(outputs))).squeeze(-1)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        return scores.masked_fill(_padding(outputs, lengths).squeeze(-1), -torch.inf).softmax(dim=-1)
-
-
-def _padding(outputs: Tensor, lengths: Tensor) -> Tensor:
-    return (torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None])[..., None]
+        return scores.masked_fill(padding_mask(lengths, outputs.shape[1]), -torch.inf).softmax(dim=-1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from zoo.core.autocast import compute_dtype
 from zoo.core.cells import get_cell
 from zoo.core.dropout import LockedDropout, check_probability
+from zoo.core.padding import padding_mask
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -130,7 +131,7 @@ class RecurrentCore(nn.Module):
         padding = None
         if lengths is not None:
             lengths = lengths.to(inputs.device)
-            padding = (torch.arange(inputs.shape[1], device=inputs.device) >= lengths[:, None])[..., None]
+            padding = padding_mask(lengths, inputs.shape[1])[..., None]
             inputs = inputs.masked_fill(padding, 0)
         finals: list[State] = []
         outputs = inputs

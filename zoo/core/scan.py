@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.core.padding import padding_mask
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -72,9 +73,7 @@ def minlstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Ten
 def _sequence(
     x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None, gates: Gates
 ) -> tuple[Tensor, State]:
-    inside = None
-    if lengths is not None:
-        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
+    inside = None if lengths is None else ~padding_mask(lengths, x.shape[1])[..., None]
     products = F.linear(x, weights.ih, weights.bias_ih)
     outputs, last = gated_scan(gates, products, state[0].to(torch.promote_types(x.dtype, torch.float32)), inside)
     return outputs, (last,)

@@ -88,7 +88,7 @@ class LabelledSource:
         return rows
 
     def _split(self, records: Callable[[], Iterator[Record]], text_column: str = "text") -> Split:
-        return Split(split_columns(self.text_column or text_column), records)
+        return Split(names_in(self.text_column or text_column, "+"), records)
 
     def _data_set_splits(self, source: str, name: str) -> dict[str, Split]:
         found = load_splits(name)
@@ -131,9 +131,9 @@ class LabelledSource:
         return str(value).strip()
 
 
-def split_columns(text_column: str) -> tuple[str, ...]:
-    """ "title+description" names two columns."""
-    return tuple(name.strip() for name in text_column.split("+"))
+def names_in(text: str, separator: str) -> tuple[str, ...]:
+    """The names of several columns given as one text, such as title+description or class,title,description."""
+    return tuple(name.strip() for name in text.split(separator))
 
 
 def text_of(record: Record, columns: Sequence[str]) -> str:

@@ -156,8 +156,8 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
-    from pyarrow import ArrowException  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
 
     numbers = itertools.count(1)
     try:

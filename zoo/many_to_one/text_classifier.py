@@ -14,7 +14,7 @@ from zoo.core.embedding import TokenEmbedding
 from zoo.core.pooling import Pooling
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
-from zoo.pretrained import PretrainedModel, evaluating
+from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 # Texts are classified so many tokens, padding included, at a time.
 BATCH_TOKENS = 16_384
@@ -136,12 +136,7 @@ class TextClassifier(PretrainedModel):
         labels = list(labels)
         if len(set(labels)) < len(labels) or len(labels) < (1 if multi_label else 2):
             raise ValueError(f"labels are {labels}, but must be two or more different ones")
-        if vocab_size is None:
-            if tokenizer is None:
-                raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
-            vocab_size = tokenizer.vocab_size
-        if tokenizer is not None and tokenizer.vocab_size != vocab_size:
-            raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+        vocab_size = agreed_vocab_size(vocab_size, tokenizer)
         if max_length is not None and max_length < 2:
             raise ValueError(f"max_length is {max_length}, but must be at least 2, a head and a tail")
         if class_weights is not None and (len(class_weights) != len(labels) or not min(class_weights) > 0):
@@ -231,7 +226,9 @@ class TextClassifier(PretrainedModel):
 
     def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Each label's probability, (B, C): softmax, or a sigmoid a label where there may be several."""
-        scores = self(tokens, lengths)
+        return self._to_probabilities(self(tokens, lengths))
+
+    def _to_probabilities(self, scores: Tensor) -> Tensor:
         return scores.sigmoid() if self.multi_label else scores.softmax(dim=-1)
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
@@ -309,7 +306,7 @@ class TextClassifier(PretrainedModel):
             embedded = self.embedding(tokens, None, lengths)[0]
             scores, outputs = self._scores(embedded, lengths)
             number = int(scores[0].argmax())
-            probability = float((scores.sigmoid() if self.multi_label else scores.softmax(dim=-1))[0, number])
+            probability = float(self._to_probabilities(scores)[0, number])
             if by_attention:
                 weights = self.pooling.attention_weights(outputs, lengths)[0]
             else:

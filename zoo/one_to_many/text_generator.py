@@ -8,7 +8,7 @@ from torch import Tensor
 from zoo.core import RecurrentDecoder, State
 from zoo.data.tokenizer import TextTokenizer
 from zoo.one_to_many.generation import generate_text, stream_text
-from zoo.pretrained import PretrainedModel, evaluating
+from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 
 class TextGenerator(PretrainedModel):
@@ -44,12 +44,7 @@ class TextGenerator(PretrainedModel):
         weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if vocab_size is None:
-            if tokenizer is None:
-                raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
-            vocab_size = tokenizer.vocab_size
-        if tokenizer is not None and tokenizer.vocab_size != vocab_size:
-            raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+        vocab_size = agreed_vocab_size(vocab_size, tokenizer)
         # Every argument, defaults too: a later version's may be others.
         self.config = {
             "vocab_size": vocab_size,
