@@ -51,7 +51,8 @@ def batch_of(rows, targets):
 def test_scores_loss_and_gradients_are_those_of_each_text_alone(pooling, data, cell):
     """Any lengths, any padding, any order: the batch's loss and gradients are the means over its texts."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
-    model = make(cell=cell, pooling=pooling, num_layers=2, residual=data.draw(st.booleans())).double()
+    options = {"residual": data.draw(st.booleans()), "average_embeddings": data.draw(st.booleans())}
+    model = make(cell=cell, pooling=pooling, num_layers=2, **options).double()
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
     targets = [n % 3 for n in range(len(rows))]
@@ -242,7 +243,7 @@ def test_classify_leaves_the_mode_as_it_was():
 
 
 def test_saved_and_loaded_it_says_the_same(tmp_path):
-    options = {"pooling": "attention+last", "max_length": 9, "class_weights": [1.0, 2.0, 3.0], "multi_label": True}
+    options = {"pooling": "attention+last", "average_embeddings": True, "max_length": 9, "class_weights": [1.0, 2.0, 3.0], "multi_label": True}
     model = make_with_tokenizer(**options, residual=True)
     model.save_pretrained(tmp_path)
     loaded = TextClassifier.from_pretrained(tmp_path)
@@ -297,7 +298,7 @@ def test_many_and_long_texts_are_encoded_group_by_group(monkeypatch):
     expected = [TOKENIZER.encode(text) for text in texts]
     sizes = []
     whole = TextTokenizer.encode_batch
-    monkeypatch.setattr("zoo.many_to_one.text_classifier.CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr("zoo.data.tokenizer.CHARACTERS_AT_ONCE", 100)
     monkeypatch.setattr(TextTokenizer, "encode_batch", lambda self, part: sizes.append(len(part)) or whole(self, part))
     assert [row.tolist() for row in model.encode(texts)] == expected
     assert len(sizes) > 20

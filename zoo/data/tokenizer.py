@@ -20,7 +20,8 @@ UNKNOWN = "<unk>"
 DEFAULT_BPE_SIZE = 8000
 FILE_NAME = "tokenizer.json"
 PIECE_CHARACTERS = 1 << 16
-PIECES_AT_ONCE = 64  # bounds the memory that the library's encodings of a long text take
+CHARACTERS_AT_ONCE = 1 << 20
+PIECES_AT_ONCE = 64  # both bound the memory that the library's encodings take
 
 # Oniguruma, which tokenizers uses, spells "dot matches newline" (?m), where Python has (?s).
 CHARACTER = r"(?m)."
@@ -139,6 +140,17 @@ class TextTokenizer:
         valid = [_valid_unicode(text) for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)]
 
+    def encode_rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """The ids of each of many texts: N rows (T,) int32, as from `encode`, in little more memory than those take."""
+        rows: list[Tensor] = []
+        start = characters = 0
+        for end, text in enumerate(texts, start=1):
+            characters += len(text)
+            if end == len(texts) or characters > CHARACTERS_AT_ONCE:
+                rows += [torch.tensor(ids, dtype=torch.int32) for ids in self.encode_batch(texts[start:end])]
+                start, characters = end, 0
+        return rows
+
     def encode_long(self, text: str) -> Tensor:
         """The ids of a text of many MB: (N,) int32, as from `encode`, in bounded memory."""
         text = _valid_unicode(text)
@@ -177,10 +189,10 @@ class TextTokenizer:
         """The token of an id, or None. BPE tokens are in byte-level spelling (' a' is 'Ġa')."""
         return self._tokenizer.id_to_token(id)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` into `folder`, which is made if it does not exist."""
+    def save(self, folder: str | Path, name: str = FILE_NAME) -> None:
+        """Write `tokenizer.json`, or a file of another name, into `folder`, which is made if it does not exist."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(folder) / FILE_NAME, self._tokenizer.to_str(pretty=True))
+        write_atomically(Path(folder) / name, self._tokenizer.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
