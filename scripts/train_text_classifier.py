@@ -75,7 +75,7 @@ class TextClassifierOptions:
         bidirectional: Read each text from both ends.
         residual: Pre-norm residual connections round the layers; worth it from three layers on.
         pooling: What is made of the outputs: last, mean, max or attention, or several joined by +.
-        average_embeddings: Join the mean of the embeddings, the bag of words and n-grams, to what is made of the outputs.
+        average_embeddings: Join the mean of the embeddings, a bag of words and n-grams, to what is pooled.
         ngram_order: Longest n-gram with an embedding of its own; 1 for none.
         ngram_buckets: Rows of each n-gram table.
         dropout: Locked dropout between layers, and dropout before the labels' scores.
@@ -328,7 +328,15 @@ def _starting_model(
     options: TextClassifierOptions, data: ClassificationData, tokenizer: TextTokenizer, source: TextGenerator | None
 ) -> TextClassifier:
     values = asdict(options)
-    names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "average_embeddings", "max_length", "label_smoothing"]
+    names = [
+        *FROM_SOURCE,
+        "multi_label",
+        "bidirectional",
+        "pooling",
+        "average_embeddings",
+        "max_length",
+        "label_smoothing",
+    ]
     names += [name for name in values if name.endswith("dropout")]
     with as_input_error():
         model = TextClassifier(

@@ -243,7 +243,13 @@ def test_classify_leaves_the_mode_as_it_was():
 
 
 def test_saved_and_loaded_it_says_the_same(tmp_path):
-    options = {"pooling": "attention+last", "average_embeddings": True, "max_length": 9, "class_weights": [1.0, 2.0, 3.0], "multi_label": True}
+    options = {
+        "pooling": "attention+last",
+        "average_embeddings": True,
+        "max_length": 9,
+        "class_weights": [1.0, 2.0, 3.0],
+        "multi_label": True,
+    }
     model = make_with_tokenizer(**options, residual=True)
     model.save_pretrained(tmp_path)
     loaded = TextClassifier.from_pretrained(tmp_path)
