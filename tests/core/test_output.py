@@ -9,8 +9,8 @@ from zoo.core import output
 from zoo.core.output import linear_cross_entropy
 
 
-def plain(features, weight, bias, targets):
-    return F.cross_entropy(F.linear(features, weight, bias), targets)
+def plain(features, weight, bias, targets, label_smoothing=0.0):
+    return F.cross_entropy(F.linear(features, weight, bias), targets, label_smoothing=label_smoothing)
 
 
 def random_arguments(rows, hidden_size, vocab_size, dtype=torch.float64):
@@ -23,15 +23,17 @@ def random_arguments(rows, hidden_size, vocab_size, dtype=torch.float64):
 
 
 @settings(deadline=None, max_examples=40)
-@given(rows=st.integers(1, 12), vocab_size=st.integers(1, 9), chunk=st.integers(1, 5))
-def test_chunked_loss_and_gradients_are_those_of_whole_scores(rows, vocab_size, chunk):
+@given(
+    rows=st.integers(1, 12), vocab_size=st.integers(1, 9), chunk=st.integers(1, 5), smoothing=st.sampled_from([0, 0.3])
+)
+def test_chunked_loss_and_gradients_are_those_of_whole_scores(rows, vocab_size, chunk, smoothing):
     tensors, targets = random_arguments(rows, 3, vocab_size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output, "CHUNK_SCORES", 1)
         patch.setattr(output, "MIN_ROWS", chunk)
-        ours = linear_cross_entropy(*tensors, targets)
+        ours = linear_cross_entropy(*tensors, targets, smoothing)
         ours_grads = torch.autograd.grad(3 * ours, tensors)
-    theirs = plain(*tensors, targets)
+    theirs = plain(*tensors, targets, smoothing)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(ours_grads, torch.autograd.grad(3 * theirs, tensors))
 

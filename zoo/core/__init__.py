@@ -1,5 +1,6 @@
-"""The shared recurrent core: cells, stack, decoder. Tensors only."""
+"""The shared recurrent core: cells, stack, attention, decoder. Tensors only."""
 
+from zoo.core.attention import ATTENTIONS, Attention, Memory
 from zoo.core.cells import CELLS, Cell, get_cell
 from zoo.core.decoder import RecurrentDecoder
 from zoo.core.recurrent import RecurrentCore
@@ -7,9 +8,12 @@ from zoo.core.state import State, detach, reorder, replace_rows
 from zoo.core.weights import CellWeights
 
 __all__ = [
+    "ATTENTIONS",
     "CELLS",
+    "Attention",
     "Cell",
     "CellWeights",
+    "Memory",
     "RecurrentCore",
     "RecurrentDecoder",
     "State",

@@ -1,20 +1,26 @@
-"""The recurrent decoder: embed → core → scores of the next token.
+"""The recurrent decoder: embed → core → scores of the next token, or with a memory to attend to
+embed → lower core → attention → upper core → scores.
 
-Under teacher forcing it runs over the whole target at once; `step` is the same computation for one token.
+Attention reads the lower core's outputs, and what it finds is never fed back below it. So under teacher forcing every
+part runs over the whole target at once; `step` is the same computation for one token.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.core.attention import Attention, Memory
 from zoo.core.dropout import LockedDropout
 from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
+from zoo.core.padding import padding_mask
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
 
 
 class RecurrentDecoder(nn.Module):
-    """A language model over token ids.
+    """A language model over token ids, which may have a memory to look at.
 
     Args:
         vocab_size: V.
@@ -22,12 +28,16 @@ class RecurrentDecoder(nn.Module):
         hidden_size: H.
         num_layers: L.
         cell: a name in `zoo.core.CELLS`.
+        attention: a name in `zoo.core.ATTENTIONS`, or None for a decoder without a memory. What the lowest layer puts
+            out attends to the memory, and what it reads there is added to it on the way to the layers above.
+        memory_size: M, the memory's width, with `attention`.
+        num_heads: see `Attention`.
         tied: score with the embedding matrix (Press and Wolf, "Using the output embedding to improve language
             models", 2017); where H and E differ, a linear map from H to E comes before.
         ngram_order: above 1, the embeddings of the n-grams that end at each token are added to its own, for n up to
             this; see `NgramEmbedding`.
         ngram_buckets: rows of each n-gram table.
-        dropout: locked dropout between layers and on the outputs.
+        dropout: locked dropout between layers and on the outputs; attention lies between two layers.
         input_dropout: locked dropout on the embedded tokens.
         embedding_dropout: share of the vocabulary whose embeddings are dropped whole, a draw a batch.
         ngram_dropout: share of the n-gram embeddings dropped.
@@ -35,7 +45,8 @@ class RecurrentDecoder(nn.Module):
         residual: see `RecurrentCore`.
 
     Raises:
-        ValueError: a size below 1, a probability outside [0, 1), or an unknown cell.
+        ValueError: a size below 1, a probability outside [0, 1), an unknown cell or attention; with attention, fewer
+            than two layers or no `memory_size`.
     """
 
     def __init__(
@@ -46,6 +57,9 @@ class RecurrentDecoder(nn.Module):
         hidden_size: int,
         num_layers: int = 1,
         cell: str = "lstm",
+        attention: str | None = None,
+        memory_size: int | None = None,
+        num_heads: int = 8,
         tied: bool = False,
         ngram_order: int = 1,
         ngram_buckets: int = 20_000,
@@ -57,6 +71,11 @@ class RecurrentDecoder(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
+        if attention is not None and (memory_size is None or num_layers < 2):
+            raise ValueError(
+                f"attention is {attention!r} with memory_size {memory_size} and num_layers {num_layers}, but must have "
+                "a memory, and two layers or more to lie between"
+            )
         self.vocab_size = vocab_size
         self.embedding = TokenEmbedding(
             vocab_size,
@@ -69,16 +88,18 @@ class RecurrentDecoder(nn.Module):
             # Small enough that scores start near zero where the matrix is also the output's.
             std=embedding_size**-0.5 if tied else 0.5,
         )
-        self.core = RecurrentCore(
-            cell,
-            embedding_size,
-            hidden_size,
-            num_layers,
-            dropout=dropout,
-            locked_dropout=True,
-            weight_dropout=weight_dropout,
-            residual=residual,
-        )
+        options: dict[str, Any] = {
+            "dropout": dropout,
+            "locked_dropout": True,
+            "weight_dropout": weight_dropout,
+            "residual": residual,
+        }
+        self.core = RecurrentCore(cell, embedding_size, hidden_size, num_layers if attention is None else 1, **options)
+        self.attention: Attention | None = None
+        if attention is not None and memory_size is not None:
+            self.attention = Attention(attention, hidden_size, memory_size, num_heads)
+            self.attention_dropout = LockedDropout(dropout)
+            self.upper_core = RecurrentCore(cell, hidden_size, hidden_size, num_layers - 1, **options)
         self.output_dropout = LockedDropout(dropout)
         self.projection = nn.Linear(hidden_size, embedding_size) if tied and hidden_size != embedding_size else None
         self.output = nn.Linear(embedding_size if tied else hidden_size, vocab_size)
@@ -88,54 +109,127 @@ class RecurrentDecoder(nn.Module):
 
     def initial_state(self, batch_size: int) -> State:
         """The core's, tensors (L, B, H); with n-gram embeddings, then the last tokens, (ngram_order - 1, B)."""
-        return (*self.core.initial_state(batch_size), *self.embedding.initial_state(batch_size))
+        core = self.core.initial_state(batch_size)
+        if self.attention is not None:
+            core = _stacked(core, self.upper_core.initial_state(batch_size))
+        return (*core, *self.embedding.initial_state(batch_size))
+
+    def memory(self, memory: Tensor, lengths: Tensor) -> Memory:
+        """What `attention` can look at: (B, S, M), rows of `lengths` (B,) places -> Memory, computed once a row.
+
+        Raises ValueError for a decoder without attention.
+        """
+        if self.attention is None:
+            raise ValueError("this decoder has no attention to look at a memory with")
+        return self.attention.memory(memory, padding_mask(lengths.to(memory.device), memory.shape[1]))
 
     def features(
-        self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self,
+        tokens: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> tuple[Tensor, State]:
         """What the scores are computed from: tokens (B, T) -> (B, T, H), state. Rows are padded on the right."""
         state = self.initial_state(len(tokens)) if state is None else state
-        core_state, recent = self._parts(state)
+        lower, upper, recent = self._parts(state)
         embedded, recent = self.embedding(tokens, recent, lengths)
-        outputs, core_state = self.core(embedded, core_state, lengths)
-        return self.output_dropout(outputs), core_state + recent
+        outputs, lower = self.core(embedded, lower, lengths)
+        if self.attention is not None:
+            outputs = self._attended(outputs, memory)
+            outputs, upper = self.upper_core(outputs, upper, lengths)
+        return self.output_dropout(outputs), _stacked(lower, upper) + recent
 
-    def _parts(self, state: State) -> tuple[State, State]:
-        """The core's state and the embedding's."""
-        parts = self.core.cell.state_parts
-        return state[:parts], state[parts:]
+    def attention_weights(
+        self, tokens: Tensor, memory: Memory, state: State | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Where each step looks: tokens (B, T), memory (B, S, ...) -> (B, T, S), rows sum to 1.
+
+        Raises ValueError for a decoder without attention.
+        """
+        if self.attention is None:
+            raise ValueError("this decoder has no attention")
+        lower, _, recent = self._parts(self.initial_state(len(tokens)) if state is None else state)
+        embedded, _ = self.embedding(tokens, recent, lengths)
+        return self.attention.weights(self.core(embedded, lower, lengths)[0], memory)
+
+    def _parts(self, state: State) -> tuple[State, State, State]:
+        """The states of the core, of the upper core (empty without attention) and of the embedding."""
+        parts, layers = self.core.cell.state_parts, self.core.num_layers
+        upper = () if self.attention is None else tuple(part[layers:] for part in state[:parts])
+        return tuple(part[:layers] for part in state[:parts]), upper, state[parts:]
+
+    def _attended(self, outputs: Tensor, memory: Memory | None) -> Tensor:
+        """The lower core's outputs, (B, T, H), and what they find in the memory -> (B, T, H).
+
+        Rows may be several times those of the memory: so many in a row then share one of its rows (beams).
+        """
+        if self.attention is None or memory is None:
+            raise ValueError("this decoder has attention: give it a memory to look at")
+        queries = outputs.view(len(memory.padding), -1, outputs.shape[-1])
+        return self.attention_dropout(outputs + self.attention(queries, memory).view_as(outputs))
 
     def scores(self, features: Tensor) -> Tensor:
         """Features (..., H) -> logits (..., V)."""
         return self.output(self._projected(features))
 
-    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Mean nats a token: features (B, T, H), targets (B, T) -> scalar. `scores` and cross-entropy in one."""
-        rows = self._projected(features).flatten(0, 1)
-        return linear_cross_entropy(rows, self.output.weight, self.output.bias, targets.flatten())
+    def loss(
+        self, features: Tensor, targets: Tensor, lengths: Tensor | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Mean nats a token: features (B, T, H), targets (B, T) -> scalar. `scores` and cross-entropy in one.
+
+        With lengths (B,) padding counts for nothing; for `label_smoothing` see `linear_cross_entropy`.
+        """
+        rows, wanted = features.flatten(0, 1), targets.flatten()
+        if lengths is not None:
+            inside = ~padding_mask(lengths.to(targets.device), targets.shape[1]).flatten()
+            rows, wanted = rows[inside], wanted[inside]
+        return linear_cross_entropy(
+            self._projected(rows), self.output.weight, self.output.bias, wanted, label_smoothing
+        )
 
     def _projected(self, features: Tensor) -> Tensor:
         return features if self.projection is None else self.projection(features)
 
     def forward(
-        self, tokens: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self,
+        tokens: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> tuple[Tensor, State]:
-        """Tokens (B, T), state or None for zeros, lengths (B,) or None -> logits (B, T, V), state.
+        """Tokens (B, T), state or None for zeros, lengths (B,) or None, memory of B rows -> logits (B, T, V), state.
 
         Logits at step t score the token after the t-th. Those in a row's padding mean nothing.
+
+        Raises:
+            ValueError: the decoder has attention, and there is no memory.
         """
-        features, state = self.features(tokens, state, lengths)
+        features, state = self.features(tokens, state, lengths, memory)
         return self.scores(features), state
 
-    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
+    def prefill(
+        self, tokens: Tensor, lengths: Tensor, state: State | None = None, memory: Memory | None = None
+    ) -> tuple[Tensor, State]:
         """Read prompts: tokens (B, T) padded on the right, lengths (B,) -> logits (B, V) of what follows, state."""
-        features, state = self.features(tokens, None, lengths)
+        features, state = self.features(tokens, state, lengths, memory)
         rows = torch.arange(len(tokens), device=tokens.device)
         return self.scores(features[rows, lengths.to(tokens.device) - 1]), state
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """One token a row: (B,), state -> logits (B, V), state."""
-        core_state, recent = self._parts(state)
+    def step(self, tokens: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
+        """One token a row: (N,), state, memory -> logits (N, V), state.
+
+        N may be several times the memory's rows: rows 0 to K - 1 share its first, rows K to 2K - 1 its second, and so
+        on, as the beams of a sentence do.
+        """
+        lower, upper, recent = self._parts(state)
         embedded, recent = self.embedding(tokens[:, None], recent)
-        output, core_state = self.core.step(embedded[:, 0], core_state)
-        return self.scores(self.output_dropout(output[:, None])[:, 0]), core_state + recent
+        output, lower = self.core.step(embedded[:, 0], lower)
+        if self.attention is not None:
+            output, upper = self.upper_core.step(self._attended(output[:, None], memory)[:, 0], upper)
+        return self.scores(self.output_dropout(output[:, None])[:, 0]), _stacked(lower, upper) + recent
+
+
+def _stacked(lower: State, upper: State) -> State:
+    """The state of two cores one above the other: tensors (L, B, H) and (L', B, H) -> (L + L', B, H)."""
+    return tuple(torch.cat(parts) for parts in zip(lower, upper, strict=True)) if upper else lower

@@ -18,7 +18,9 @@ CHUNK_SCORES = 2**22
 MIN_ROWS = 256
 
 
-def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """Mean of -log softmax(features·weightᵀ + bias)[target], the same as `F.cross_entropy(F.linear(...), targets)`.
 
     Args:
@@ -26,19 +28,26 @@ def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets
         weight: (V, H).
         bias: (V,).
         targets: (N,), int64, each below V.
+        label_smoothing: this share of each target is spread over the whole vocabulary (Szegedy et al., 2016).
 
     Returns:
         A float32 scalar. Products are in the type of `features`, or of autocast; sums over the vocabulary in float32.
     """
     features = features.to(compute_dtype(features))
     # Inside `forward` gradients always look switched off.
-    return _LinearCrossEntropy.apply(features, weight, bias, targets, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(features, weight, bias, targets, label_smoothing, torch.is_grad_enabled())
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, grad_enabled: bool
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        label_smoothing: float,
+        grad_enabled: bool,
     ) -> Tensor:
         count, dtype = len(features), features.dtype
         sums = torch.promote_types(dtype, torch.float32)
@@ -53,10 +62,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, count, rows):
             x, target = features[start : start + rows], targets[start : start + rows, None]
             scores = torch.log_softmax(torch.addmm(bias.to(dtype), x, used.T), dim=-1, dtype=sums)
-            total -= scores.gather(1, target).sum()
+            total -= (1 - label_smoothing) * scores.gather(1, target).sum()
+            if label_smoothing:
+                total -= label_smoothing * scores.mean(dim=-1).sum()
             if needs_grad:
-                # softmax - one-hot, the gradient of the scores but for the 1 / N of the mean.
-                grad = scores.exp_().scatter_add_(1, target, scores.new_full((), -1.0).expand(target.shape))
+                # softmax - smoothed one-hot, the gradient of the scores but for the 1 / N of the mean.
+                grad = scores.exp_().scatter_add_(1, target, scores.new_full((), label_smoothing - 1).expand_as(target))
+                if label_smoothing:
+                    grad -= label_smoothing / len(weight)
                 bias_grad += grad.sum(dim=0)
                 grad = grad.to(dtype)
                 features_grad[start : start + rows] = grad @ used
@@ -68,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         scale = grad / ctx.count
         features_grad, weight_grad, bias_grad = (part * scale for part in ctx.saved_tensors)
-        return features_grad, weight_grad, bias_grad, None, None
+        return features_grad, weight_grad, bias_grad, None, None, None
