@@ -1,6 +1,19 @@
 """From next-step scores to sequences. Knows a decoder's step, not what it decodes."""
 
+from zoo.decoding.beam import BeamDecoder, BeamOptions, DecoderMemory, Hypothesis, beam_search, length_penalty
 from zoo.decoding.filters import SamplingOptions, candidates, choose
 from zoo.decoding.sampling import Sampler, Stepper
 
-__all__ = ["Sampler", "SamplingOptions", "Stepper", "candidates", "choose"]
+__all__ = [
+    "BeamDecoder",
+    "BeamOptions",
+    "DecoderMemory",
+    "Hypothesis",
+    "Sampler",
+    "SamplingOptions",
+    "Stepper",
+    "beam_search",
+    "candidates",
+    "choose",
+    "length_penalty",
+]
