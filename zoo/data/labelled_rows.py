@@ -100,7 +100,7 @@ class LabelledSource:
             if _are_labels_withheld(rows, self.label_column):
                 self.notes.append(f"{source}: the labels of the split {split} are withheld, so it is left out")
                 continue
-            records = partial(_data_set_records, f"{source}, split {split}", rows)
+            records = partial(data_set_records, f"{source}, split {split}", rows)
             splits[called.get(split, split)] = self._split(records, TEXT_COLUMNS.get(name, "text"))
         return splits
 
@@ -181,7 +181,8 @@ def _surname_records(split: str) -> Iterator[Record]:
         yield Record(f"surnames, split {split}, row {number:,}", {"text": row.name, "label": row.language})
 
 
-def _data_set_records(name: str, rows: "Dataset") -> Iterator[Record]:
+def data_set_records(name: str, rows: "Dataset") -> Iterator[Record]:
+    """The rows of a data set that messages call `name`, with the names of labels for their numbers."""
     number = 0
     for batch in rows.iter(batch_size=1000):  # a row at a time takes 80 times as long
         for values in zip(*batch.values(), strict=True):

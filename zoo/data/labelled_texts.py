@@ -5,10 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from zoo.data.labelled_rows import LabelledRow, LabelledSource, Split
+from zoo.data.labelled_rows import LabelledRow, LabelledSource
 from zoo.data.surnames import surname_notes
 from zoo.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ def load_labelled_texts(
         raise InputError(f"label_separator is {label_separator!r}: it needs --multi_label and at least one character")
     source = LabelledSource(text_column, label_column or "label", columns, label_separator, multi_label)
     splits = source.splits(data)
-    train = source.rows(data, _take(data, splits, "train"))
+    train = source.rows(data, take_split(data, splits, "train"))
     labels = _labels_of(data, train, fewest=1 if multi_label else 2)
     held_out: dict[str, list[LabelledRow]] = {}
     for split, other in (("validation", validation_data), ("test", test_data)):
         if other is not None:
-            held_out[split] = source.rows(other, _take(other, source.splits(other), split))
+            held_out[split] = source.rows(other, take_split(other, source.splits(other), split))
         elif split in splits:
             held_out[split] = source.rows(data, splits[split])
     if "validation" not in held_out:
@@ -108,7 +111,7 @@ def load_labelled_texts(
     return ClassificationData(data, _texts(train), _texts(held_out["validation"]), test, labels, notes)
 
 
-def _take(source: str, splits: dict[str, Split], wanted: str) -> Split:
+def take_split(source: str, splits: dict[str, T], wanted: str) -> T:
     """Take out the split that is wanted, or the only one there is, so that it does not serve twice."""
     if wanted not in splits and len(splits) != 1:
         raise InputError(f"{source} has the splits {', '.join(splits) or '(none)'}: expected one named {wanted}")
