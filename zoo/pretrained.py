@@ -1,7 +1,8 @@
 """Saving a model as a folder and loading it from one, or from the hub by name.
 
 A folder holds `config.json` (the constructor's arguments and the architecture's name), `model.safetensors` and
-`tokenizer.json`. Nothing in it is unpickled or executed, and weights load onto the CPU whatever they were trained on.
+`tokenizer.json` (a translator's may have a second one, `source_tokenizer.json`). Nothing in it is unpickled or
+executed, and weights load onto the CPU whatever they were trained on.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -38,11 +39,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 class PretrainedModel(nn.Module):
     """An architecture that saves itself with `save_pretrained(folder)` and loads with `from_pretrained`.
 
-    A subclass sets `config`, the constructor's JSON-able arguments, and takes them as keywords beside `tokenizer`.
+    A subclass sets `config`, the constructor's JSON-able arguments, and takes them as keywords beside its tokenizers.
+
+    Attributes:
+        tokenizer_files: {attribute and keyword: file} of each tokenizer the architecture may have.
     """
 
     config: dict[str, Any]
     tokenizer: TextTokenizer | None
+    tokenizer_files: ClassVar[dict[str, str]] = {"tokenizer": "tokenizer.json"}
 
     def require_tokenizer(self) -> TextTokenizer:
         """The tokenizer. Raises ValueError where there is none, which only text needs."""
@@ -65,8 +70,9 @@ class PretrainedModel(nn.Module):
         config = {"architecture": type(self).__name__, **self.config}
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
         write_atomically(folder / WEIGHTS_FILE, save(unshared_weights(self)))
-        if self.tokenizer is not None:
-            self.tokenizer.save(folder)
+        for attribute, file in self.tokenizer_files.items():
+            if (tokenizer := getattr(self, attribute)) is not None:
+                tokenizer.save(folder, file)
         if not (folder / "README.md").exists():
             write_atomically(folder / "README.md", self._model_card())
 
@@ -102,11 +108,15 @@ class PretrainedModel(nn.Module):
         """
         folder = Path(name)
         if not folder.is_dir():
-            folder = _download(str(name), hub_options)
+            folder = _download(str(name), [CONFIG_FILE, WEIGHTS_FILE, *cls.tokenizer_files.values()], hub_options)
         config = read_config(folder, cls.__name__)
-        tokenizer = TextTokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+        tokenizers = {
+            attribute: TextTokenizer.load(folder / file)
+            for attribute, file in cls.tokenizer_files.items()
+            if (folder / file).exists()
+        }
         try:
-            model = cls(tokenizer=tokenizer, **config)
+            model = cls(**tokenizers, **config)
         except (TypeError, ValueError) as error:
             raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {error}") from error
         load_weights(model, folder / WEIGHTS_FILE)
@@ -178,7 +188,7 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **buffers}
 
 
-def _download(name: str, options: dict[str, Any]) -> Path:
+def _download(name: str, files: list[str], options: dict[str, Any]) -> Path:
     # Here and not above: whoever loads from a folder needs no web library.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -190,7 +200,7 @@ def _download(name: str, options: dict[str, Any]) -> Path:
 
     missing = f"{name} is not a folder here"
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"], **options))
+        return Path(snapshot_download(name, allow_patterns=files, **options))
     except HFValidationError:
         raise InputError(f"{missing}, and is no name of a model on the hub (owner/model) either") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

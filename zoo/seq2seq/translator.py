@@ -1,0 +1,343 @@
+"""Many-to-many: one network reads a sentence, another writes its translation, token by token."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.core import Memory, RecurrentDecoder, State
+from zoo.core.dropout import check_probability
+from zoo.data.length_batches import evaluation_batches, pad
+from zoo.data.tokenizer import TextTokenizer
+from zoo.decoding import BeamOptions, Hypothesis, beam_search
+from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
+from zoo.seq2seq.encoder import Bridge, RecurrentEncoder
+
+# Sentences are translated so many source tokens, padding included, at a time.
+BATCH_TOKENS = 2_048
+
+# Where a text that is too long is best cut: after the end of a sentence, else of a clause, else of a word.
+CUTS = (re.compile(r"[.!?…。！？]['\"»”’)\]]*\s*$|\n$"), re.compile(r"[,;:–—，、；：]\s*$"), re.compile(r"\s$"))
+
+
+class TranslationBatch(NamedTuple):
+    """Sentences and their translations, each padded on the right and ending with its end token: source (B, S) int64,
+    source_lengths (B,), target (B, T) int64, target_lengths (B,)."""
+
+    source: Tensor
+    source_lengths: Tensor
+    target: Tensor
+    target_lengths: Tensor
+
+
+class Translation(NamedTuple):
+    """One way to translate a text.
+
+    Attributes:
+        text: the translation.
+        score: log P / lp, see `zoo.decoding.BeamOptions`; of a text in parts, the sum of theirs.
+        finished: whether it came to its end before the limit of its length.
+        parts: how many parts the text was cut into, because it was longer than any in training.
+    """
+
+    text: str
+    score: float
+    finished: bool
+    parts: int
+
+
+class Translator(PretrainedModel):
+    """A translator: `RecurrentEncoder` → bridge → `RecurrentDecoder`, with attention or without.
+
+    - `attention=None`, the plain pattern: one network gathers the sentence into its state, another unrolls that state
+      (Sutskever et al., "Sequence to sequence learning with neural networks", 2014; Cho et al., 2014).
+    - With attention the decoder also looks at the encoder's outputs, its memory, at each step.
+
+    One token more than the vocabulary has ends every sentence, and stands before the translation's first token.
+
+    Args:
+        tokenizer: of the target language, or of both where there is no `source_tokenizer`. Needed for texts only.
+        source_tokenizer: of the source language, where the two have vocabularies of their own.
+        vocab_size: tokens of the target's vocabulary; may be left out where a tokenizer is given.
+        source_vocab_size: tokens of the source's, None for a joint vocabulary.
+        embedding_size: E.
+        hidden_size: H, even.
+        num_layers: L, of the encoder and of the decoder; with attention at least 2.
+        cell: a name in `zoo.core.CELLS`.
+        encoder_cell: the encoder's, if it is another.
+        attention: a name in `zoo.core.ATTENTIONS`, or None.
+        num_heads: of the attention `multihead`.
+        tied: the target's embeddings score the next token too and, with a joint vocabulary, are the source's as well
+            (Press and Wolf, 2017).
+        max_length: longest source in tokens; longer texts are translated in parts.
+        dropout: locked dropout between layers, on the outputs and on what attention reads.
+        input_dropout, embedding_dropout: see `zoo.core.embedding.TokenEmbedding`.
+        weight_dropout: share of the recurrent matrices' weights dropped.
+        label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
+
+    Raises:
+        ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
+    """
+
+    tokenizer_files = PretrainedModel.tokenizer_files | {"source_tokenizer": "source_tokenizer.json"}
+
+    def __init__(
+        self,
+        *,
+        tokenizer: TextTokenizer | None = None,
+        source_tokenizer: TextTokenizer | None = None,
+        vocab_size: int | None = None,
+        source_vocab_size: int | None = None,
+        embedding_size: int = 256,
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        cell: str = "lstm",
+        encoder_cell: str | None = None,
+        attention: str | None = "multihead",
+        num_heads: int = 8,
+        tied: bool = True,
+        max_length: int | None = None,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        vocab_size = agreed_vocab_size(vocab_size, tokenizer)
+        if source_vocab_size is not None or source_tokenizer is not None:
+            source_vocab_size = agreed_vocab_size(source_vocab_size, source_tokenizer)
+        if max_length is not None and max_length < 2:
+            raise ValueError(f"max_length is {max_length}, but must be at least 2, a token and the end")
+        check_probability("label_smoothing", label_smoothing)
+        self.config = {
+            "vocab_size": vocab_size,
+            "source_vocab_size": source_vocab_size,
+            "embedding_size": embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "cell": cell,
+            "encoder_cell": encoder_cell,
+            "attention": attention,
+            "num_heads": num_heads,
+            "tied": tied,
+            "max_length": max_length,
+            "dropout": dropout,
+            "input_dropout": input_dropout,
+            "embedding_dropout": embedding_dropout,
+            "weight_dropout": weight_dropout,
+            "label_smoothing": label_smoothing,
+        }
+        self.tokenizer = tokenizer
+        self.source_tokenizer = source_tokenizer
+        self.end_id = vocab_size
+        self.source_end_id = vocab_size if source_vocab_size is None else source_vocab_size
+        self.max_length = max_length
+        self.label_smoothing = label_smoothing
+        dropouts: dict[str, Any] = {
+            "dropout": dropout,
+            "input_dropout": input_dropout,
+            "embedding_dropout": embedding_dropout,
+            "weight_dropout": weight_dropout,
+        }
+        self.decoder = RecurrentDecoder(
+            vocab_size=vocab_size + 1,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            cell=cell,
+            attention=attention,
+            memory_size=None if attention is None else hidden_size,
+            num_heads=num_heads,
+            tied=tied,
+            residual=True,
+            **dropouts,
+        )
+        self.encoder = RecurrentEncoder(
+            vocab_size=self.source_end_id + 1,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            cell=encoder_cell or cell,
+            embedding_std=embedding_size**-0.5,
+            **dropouts,
+        )
+        if tied and source_vocab_size is None:
+            self.encoder.embedding.tokens.weight = self.decoder.embedding.tokens.weight
+        self.bridge = Bridge(self.encoder.summary_size, self.decoder.core, num_layers)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[State, Memory | None]:
+        """Read sentences: (B, S) padded on the right, lengths (B,) -> the decoder's first state and its memory."""
+        outputs, summary = self.encoder(source, lengths)
+        memory = None if self.decoder.attention is None else self.decoder.memory(outputs, lengths)
+        return self.bridge(summary), memory
+
+    def forward(self, batch: TranslationBatch) -> Tensor:
+        """A batch -> logits (B, T, V + 1): at step t of the translation's t-th token, given those before it."""
+        return self.decoder.scores(self._features(batch))
+
+    def _features(self, batch: TranslationBatch) -> Tensor:
+        state, memory = self.encode(batch.source, batch.source_lengths)
+        features, _ = self.decoder.features(self._inputs(batch.target), state, batch.target_lengths, memory)
+        return features
+
+    def _inputs(self, target: Tensor) -> Tensor:
+        """What the decoder reads where it is to write `target` (B, T): the same, one step later."""
+        return torch.cat([torch.full_like(target[:, :1], self.end_id), target[:, :-1]], dim=1)
+
+    def loss(self, batch: TranslationBatch, label_smoothing: float | None = None) -> Tensor:
+        """Mean nats a token of the translations, smoothed as the model is unless said otherwise: a scalar."""
+        smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
+        return self.decoder.loss(self._features(batch), batch.target, batch.target_lengths, smoothing)
+
+    def require_source_tokenizer(self) -> TextTokenizer:
+        """The source's tokenizer, which a joint vocabulary shares. Raises ValueError where there is none."""
+        if self.config["source_vocab_size"] is None:
+            return self.require_tokenizer()
+        if self.source_tokenizer is None:
+            raise ValueError("this Translator has no source_tokenizer; give it one to work on text")
+        return self.source_tokenizer
+
+    def source_rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """Each text's tokens and the end token: N rows (S,) int32."""
+        return _rows(self.require_source_tokenizer(), texts, self.source_end_id)
+
+    def target_rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """Each translation's tokens and the end token: N rows (T,) int32."""
+        return _rows(self.require_tokenizer(), texts, self.end_id)
+
+    def translate(self, text: str | Sequence[str], **options: Any) -> Any:
+        """Translate a text or a list of texts; `options` are those of `translations`. A text, or a list of texts."""
+        best = [found[0].text for found in self.translations([text] if isinstance(text, str) else text, **options)]
+        return best[0] if isinstance(text, str) else best
+
+    def translations(
+        self,
+        texts: Sequence[str],
+        *,
+        num_beams: int = 5,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        no_repeat_ngram_size: int | None = None,
+        min_ratio: float = 0.0,
+        max_ratio: float = 2.0,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[list[Translation]]:
+        """Translate texts; they are sorted by length, batched, and given back in their order.
+
+        A text without anything but blanks has the empty translation. One that is longer than `max_length` is cut into
+        parts, where a sentence ends if that can be, and its `n_best` translations are made of the parts' n-th best.
+
+        Args:
+            texts: N texts.
+            num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+            min_ratio, max_ratio: fewest and most tokens, relative to the source's (10 more are always allowed).
+            batch_tokens: source tokens in a batch, padding included.
+
+        Returns:
+            N lists of up to `n_best` translations, the best first.
+
+        Raises:
+            ValueError: an option outside its range.
+        """
+        beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
+        if not 0 <= min_ratio <= max_ratio < float("inf"):
+            raise ValueError(f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max")
+        parts = [self._parts(text) for text in texts]
+        rows = self.source_rows([part for several in parts for part in several])
+        found = iter(self._search(rows, beams, min_ratio, max_ratio, batch_tokens))
+        return [self._joined([next(found) for _ in several]) for several in parts]
+
+    def _joined(self, parts: list[list[Hypothesis]]) -> list[Translation]:
+        """The translations of a text, from those of its parts (none for an empty text)."""
+        tokenizer = self.require_tokenizer()
+        if not parts:
+            return [Translation("", 0.0, True, 0)]
+        return [
+            Translation(
+                " ".join(text for part in nth if (text := tokenizer.decode(part.tokens).strip())),
+                sum(part.score for part in nth),
+                all(part.finished for part in nth),
+                len(nth),
+            )
+            for nth in zip(*parts, strict=False)
+        ]
+
+    def _parts(self, text: str) -> list[str]:
+        """The text, in parts that are no longer than `max_length`; [] if there is nothing in it."""
+        if not text.strip():
+            return []
+        pieces = self.require_source_tokenizer().pieces(text)
+        if self.max_length is None or len(pieces) < self.max_length:
+            return [text]
+        parts = []
+        while pieces:
+            count = len(pieces)
+            if count >= self.max_length:
+                count = self.max_length - 1
+                ends = (self._last_end(pieces[:count], cut) for cut in CUTS)
+                count = next((end for end in ends if end), count)
+            parts.append("".join(pieces[:count]))
+            pieces = pieces[count:]
+        return [part for part in parts if part.strip()]
+
+    @staticmethod
+    def _last_end(pieces: list[str], cut: re.Pattern[str]) -> int:
+        """How many pieces there are up to the last that ends as `cut` says, in the second half; 0 for none."""
+        ends = (end for end in range(len(pieces), len(pieces) // 2, -1) if cut.search(pieces[end - 1]))
+        return next(ends, 0)
+
+    @torch.inference_mode()
+    def _search(
+        self, rows: list[Tensor], beams: BeamOptions, min_ratio: float, max_ratio: float, batch_tokens: int
+    ) -> list[list[Hypothesis]]:
+        unknown = self.require_tokenizer().unknown_id
+        banned = [] if unknown is None else [unknown]
+        device = self.bridge.linear.weight.device
+        results: list[list[Hypothesis]] = [[] for _ in rows]
+        with evaluating(self):
+            for numbers in evaluation_batches([len(row) for row in rows], batch_tokens):
+                source, lengths = (part.to(device) for part in pad([rows[n] for n in numbers]))
+                state, memory = self.encode(source, lengths)
+                first = torch.full((len(numbers),), self.end_id, device=device)
+                logits, state = self.decoder.step(first, state, memory)
+                found = beam_search(
+                    self.decoder,
+                    logits,
+                    state,
+                    end_id=self.end_id,
+                    min_new_tokens=[int(min_ratio * length) for length in lengths.tolist()],
+                    max_new_tokens=[int(max_ratio * length) + 10 for length in lengths.tolist()],
+                    options=beams,
+                    memory=memory,
+                    banned=banned,
+                )
+                for number, hypotheses in zip(numbers, found, strict=True):
+                    results[number] = hypotheses
+        return results
+
+    def align(self, source: str, target: str) -> tuple[list[str], list[str], Tensor]:
+        """Where the decoder looks as it writes `target`: (pieces of source, pieces of target, weights (T, S)).
+
+        Both sides end with an empty piece, their end. Raises ValueError for a translator without attention.
+        """
+        device = self.bridge.linear.weight.device
+        batch = TranslationBatch(*(part.to(device) for part in self.batch([source], [target])))
+        with evaluating(self), torch.inference_mode():
+            state, memory = self.encode(batch.source, batch.source_lengths)
+            if memory is None:
+                raise ValueError("this translator has no attention: it looks at nothing but its state")
+            weights = self.decoder.attention_weights(self._inputs(batch.target), memory, state)[0]
+        source_pieces = self.require_source_tokenizer().pieces(source)
+        return [*source_pieces, ""], [*self.require_tokenizer().pieces(target), ""], weights.cpu()
+
+    def batch(self, sources: Sequence[str], targets: Sequence[str]) -> TranslationBatch:
+        """Texts and their translations as one batch, on the CPU."""
+        return TranslationBatch(*pad(self.source_rows(sources)), *pad(self.target_rows(targets)))
+
+
+def _rows(tokenizer: TextTokenizer, texts: Sequence[str], end_id: int) -> list[Tensor]:
+    return [F.pad(row, (0, 1), value=end_id) for row in tokenizer.encode_rows(texts)]
