@@ -168,8 +168,8 @@ def test_texts_longer_than_any_in_training_are_translated_in_parts():
 def test_alignments():
     model = apart(attention="additive")
     source, target, weights = model.align("the cat sat", "le chat")
-    assert source == ["the", " cat", " sat", ""]
-    assert target == ["le", " chat", ""]
+    assert source == ["the", " cat", " sat", "</s>"]
+    assert target == ["le", " chat", "</s>"]
     assert weights.shape == (3, 4)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     with pytest.raises(ValueError, match="has no attention"):
@@ -224,7 +224,7 @@ def test_it_learns_to_translate():
     ("options", "message"),
     [
         ({"hidden_size": 13, "attention": None}, "hidden_size 13, but must be at least 1, and even"),
-        ({"num_layers": 1}, "two layers or more"),
+        ({"num_layers": 1}, "num_layers is 1, but must be at least 2"),
         ({"attention": "dot"}, "attention is 'dot'"),
         ({"max_length": 1}, "max_length is 1, but must be at least 2"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),

@@ -50,7 +50,10 @@ class Attention(nn.Module):
         if kind not in ATTENTIONS:
             raise ValueError(f"attention is {kind!r}, but must be one of {', '.join(ATTENTIONS)}")
         if kind == "multihead" and (num_heads < 1 or query_size % num_heads):
-            raise ValueError(f"num_heads is {num_heads}, but must divide the width of the queries, {query_size}")
+            raise ValueError(
+                f"num_heads is {num_heads}, but must divide the width of the queries, {query_size} (the hidden_size of "
+                "what looks)"
+            )
         self.kind = kind
         self.num_heads = num_heads if kind == "multihead" else 1
         self.keys = nn.Linear(memory_size, query_size, bias=False)

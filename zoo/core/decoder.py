@@ -71,11 +71,15 @@ class RecurrentDecoder(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        if attention is not None and (memory_size is None or num_layers < 2):
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is {embedding_size}, but must be at least 1")
+        if attention is not None and num_layers < 2:
             raise ValueError(
-                f"attention is {attention!r} with memory_size {memory_size} and num_layers {num_layers}, but must have "
-                "a memory, and two layers or more to lie between"
+                f"num_layers is {num_layers}, but must be at least 2 with attention {attention!r}, which lies between "
+                "two layers"
             )
+        if attention is not None and memory_size is None:
+            raise ValueError(f"attention is {attention!r}, but there is no memory_size: it needs a memory to look at")
         self.vocab_size = vocab_size
         self.embedding = TokenEmbedding(
             vocab_size,

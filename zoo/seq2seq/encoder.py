@@ -10,7 +10,7 @@ from zoo.core.fused import last_outputs
 
 
 class RecurrentEncoder(nn.Module):
-    """Embeds a sequence and reads it: the first layer from both ends, the others, residual, from its beginning.
+    """Embeds a sequence and reads it: the first layer from both ends, the others from its beginning, all residual.
 
     Wu et al., "Google's neural machine translation system", 2016, section 3.2, has that order: what stands after a
     token is known from the first layer on, and those above need no second direction.
@@ -58,7 +58,12 @@ class RecurrentEncoder(nn.Module):
             std=embedding_std,
         )
         self.core = RecurrentCore(
-            cell, embedding_size, hidden_size // 2, bidirectional=True, weight_dropout=weight_dropout
+            cell,
+            embedding_size,
+            hidden_size // 2,
+            bidirectional=True,
+            weight_dropout=weight_dropout,
+            residual=True,
         )
         self.dropout = LockedDropout(dropout)
         self.upper_core = (

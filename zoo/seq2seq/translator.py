@@ -19,6 +19,11 @@ from zoo.seq2seq.encoder import Bridge, RecurrentEncoder
 # Sentences are translated so many source tokens, padding included, at a time.
 BATCH_TOKENS = 2_048
 
+END = "</s>"  # how the end token is shown
+
+# Tokens of a translation to each of its source, at most: a longer limit is a slip, and would not end.
+MAX_RATIO = 1_000
+
 # Where a text that is too long is best cut: after the end of a sentence, else of a clause, else of a word.
 CUTS = (re.compile(r"[.!?…。！？]['\"»”’)\]]*\s*$|\n$"), re.compile(r"[,;:–—，、；：]\s*$"), re.compile(r"\s$"))
 
@@ -244,8 +249,10 @@ class Translator(PretrainedModel):
             ValueError: an option outside its range.
         """
         beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
-        if not 0 <= min_ratio <= max_ratio < float("inf"):
-            raise ValueError(f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max")
+        if not 0 <= min_ratio <= max_ratio <= MAX_RATIO:
+            raise ValueError(
+                f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max <= {MAX_RATIO:,}"
+            )
         parts = [self._parts(text) for text in texts]
         rows = self.source_rows([part for several in parts for part in several])
         found = iter(self._search(rows, beams, min_ratio, max_ratio, batch_tokens))
@@ -273,15 +280,14 @@ class Translator(PretrainedModel):
         pieces = self.require_source_tokenizer().pieces(text)
         if self.max_length is None or len(pieces) < self.max_length:
             return [text]
-        parts = []
-        while pieces:
-            count = len(pieces)
-            if count >= self.max_length:
-                count = self.max_length - 1
-                ends = (self._last_end(pieces[:count], cut) for cut in CUTS)
-                count = next((end for end in ends if end), count)
-            parts.append("".join(pieces[:count]))
-            pieces = pieces[count:]
+        parts, begin = [], 0
+        while begin < len(pieces):
+            part = pieces[begin : begin + self.max_length - 1]
+            if begin + len(part) < len(pieces):
+                ends = (self._last_end(part, cut) for cut in CUTS)
+                part = part[: next((end for end in ends if end), len(part))]
+            parts.append("".join(part))
+            begin += len(part)
         return [part for part in parts if part.strip()]
 
     @staticmethod
@@ -322,7 +328,7 @@ class Translator(PretrainedModel):
     def align(self, source: str, target: str) -> tuple[list[str], list[str], Tensor]:
         """Where the decoder looks as it writes `target`: (pieces of source, pieces of target, weights (T, S)).
 
-        Both sides end with an empty piece, their end. Raises ValueError for a translator without attention.
+        Both sides end with `</s>`, their end token. Raises ValueError for a translator without attention.
         """
         device = self.bridge.linear.weight.device
         batch = TranslationBatch(*(part.to(device) for part in self.batch([source], [target])))
@@ -332,7 +338,7 @@ class Translator(PretrainedModel):
                 raise ValueError("this translator has no attention: it looks at nothing but its state")
             weights = self.decoder.attention_weights(self._inputs(batch.target), memory, state)[0]
         source_pieces = self.require_source_tokenizer().pieces(source)
-        return [*source_pieces, ""], [*self.require_tokenizer().pieces(target), ""], weights.cpu()
+        return [*source_pieces, END], [*self.require_tokenizer().pieces(target), END], weights.cpu()
 
     def batch(self, sources: Sequence[str], targets: Sequence[str]) -> TranslationBatch:
         """Texts and their translations as one batch, on the CPU."""
