@@ -173,8 +173,11 @@ def test_a_decoder_and_its_memory_must_fit():
         plain_decoder.memory(torch.randn(B, S, M), LENGTHS)
     with pytest.raises(ValueError, match="has no attention"):
         plain_decoder.attention_weights(tokens, memory)
-    for options in ({"num_layers": 1}, {"memory_size": None}):
-        with pytest.raises(ValueError, match="two layers or more"):
+    for options, message in (
+        ({"num_layers": 1}, "num_layers is 1, but must be at least 2 with attention 'general'"),
+        ({"memory_size": None}, "attention is 'general', but there is no memory_size"),
+    ):
+        with pytest.raises(ValueError, match=message):
             RecurrentDecoder(
                 **{
                     "vocab_size": V,

@@ -195,6 +195,7 @@ def test_every_parameter_gets_a_gradient(cell, kind):
     [
         ({"vocab_size": 0}, "vocab_size is 0, but must be at least 1"),
         ({"embedding_size": 0}, "embedding_size is 0, but must be at least 1"),
+        ({"embedding_size": 0, "tied": True}, "embedding_size is 0, but must be at least 1"),
         ({"hidden_size": 0}, "hidden_size is 0, but must be at least 1"),
         ({"num_layers": 0}, "num_layers is 0, but must be at least 1"),
         ({"cell": "x"}, "cell is 'x', but must be one of"),

@@ -2,7 +2,9 @@
 
 import importlib.util
 import io
+import itertools
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +40,17 @@ TINY_CLASSIFIER = {
     "ngram_order": 2,
     "batch_size": 16,
     "markov_order": 3,
+    "learning_rate": 0.02,
+    "device": "cpu",
+    "precision": "float32",
+}
+TINY_TRANSLATOR = {
+    "max_steps": 3,
+    "evaluations": 1,
+    "hidden_size": 8,
+    "embedding_size": 8,
+    "num_heads": 2,
+    "batch_size": 16,
     "learning_rate": 0.02,
     "device": "cpu",
     "precision": "float32",
@@ -87,6 +100,16 @@ def train_classifier_script() -> ModuleType:
 @pytest.fixture(scope="session")
 def classify_script() -> ModuleType:
     return load("classify_text")
+
+
+@pytest.fixture(scope="session")
+def train_translator_script() -> ModuleType:
+    return load("train_translator")
+
+
+@pytest.fixture(scope="session")
+def translate_script() -> ModuleType:
+    return load("translate")
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +204,57 @@ def finished_classifier(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny_classifier(data=reviews)])
         assert train_classifier_script.main() == 0
+    return folder
+
+
+def tiny_translator(**changes: object) -> list[str]:
+    return [part for name, value in (TINY_TRANSLATOR | changes).items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train, val and test in English and French: 200, 16 and 12 short sentences."""
+    folder = tmp_path_factory.mktemp("data") / "some sentences"
+    folder.mkdir()
+    nouns = {"dog": "chien", "cat": "chat", "fish": "poisson", "king": "roi", "friend": "ami"}
+    verbs = {"sees": "voit", "loves": "aime", "follows": "suit"}
+    words = {"red": "rouge", "big": "énorme", "sad": "triste", "clean": "propre"}
+    pairs = [
+        (f"The {word} {one} {verb} the {two}.", f"Le {nouns[one]} {words[word]} {verbs[verb]} le {nouns[two]}.")
+        for word, one, verb, two in itertools.product(words, nouns, verbs, nouns)
+    ]
+    random.Random(0).shuffle(pairs)
+    for name, part in (("train", pairs[:200]), ("val", pairs[200:216]), ("test", pairs[216:228])):
+        for language, texts in zip(("en", "fr"), zip(*part, strict=True), strict=True):
+            (folder / f"{name}.{language}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def train_translator(
+    run: Callable[..., Result], train_translator_script: ModuleType, sentences: Path
+) -> Callable[..., Result]:
+    """`train_translator(out, *arguments, **changes)`: a tiny run on `sentences`."""
+
+    def start(out: Path, *arguments: object, **changes: object) -> Result:
+        options = tiny_translator(**({"data": sentences} | changes))
+        return run(train_translator_script, "--out", out, *options, *arguments)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished_translator(
+    tmp_path_factory: pytest.TempPathFactory, train_translator_script: ModuleType, sentences: Path
+) -> Path:
+    """A run that is trained once, until it translates most of `sentences`; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "finished translator"
+    options = tiny_translator(data=sentences, hidden_size=32, embedding_size=16, max_steps=140, evaluations=2)
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", "--out", str(folder), *options])
+        assert train_translator_script.main() == 0
     return folder
 
 

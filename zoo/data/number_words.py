@@ -40,7 +40,12 @@ def drawn_numbers() -> dict[str, tuple[int, ...]]:
     more of them than any number trained on.
     """
     generator = random.Random(0)
-    splits: dict[str, list[int]] = {"train": list(range(SMALL)) * SMALL_TIMES, "validation": [], "test": [], "test_longer": []}
+    splits: dict[str, list[int]] = {
+        "train": list(range(SMALL)) * SMALL_TIMES,
+        "validation": [],
+        "test": [],
+        "test_longer": [],
+    }
     for digits, count in DRAWN.items():
         drawn: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
         for number in _any(generator, digits, count) if digits <= 6 else _sparse(generator, digits, count):

@@ -1,0 +1,127 @@
+"""Translate with a trained translator: a line out for each line in, in order.
+
+python scripts/translate.py runs/numbers "twenty-one thousand" "seven"
+cat lines.en | python scripts/translate.py runs/en-de > lines.de               # an empty line for an empty line
+python scripts/translate.py runs/en-de --file lines.en --n_best 3 --format jsonl
+python scripts/translate.py runs/en-de "A dog runs on the beach." --alignments dog.png
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from zoo.command_line import parse_options, run_script
+from zoo.data.lines import read_lines
+from zoo.device import choose_device
+from zoo.errors import InputError, as_input_error
+from zoo.evaluation.alignments import draw_alignment
+from zoo.seq2seq import Translation, Translator
+
+CHUNK = 512  # lines in memory at a time
+
+
+@dataclass
+class TranslateOptions:
+    """What to translate, and how.
+
+    Args:
+        run: Run folder, saved model, or name of a model on the hub.
+        texts: Texts to translate; without them and without --file, standard input is read, a text a line.
+        file: A file with a text a line.
+        num_beams: Hypotheses that beam search keeps; 1 is greedy and quickest.
+        n_best: So many translations of each text; in lines format one below the other.
+        length_penalty: The higher, the longer the translations; see zoo.decoding.BeamOptions.
+        no_repeat_ngram_size: No so many tokens in a row twice in a translation.
+        min_ratio: Fewest tokens of a translation, relative to its source.
+        max_ratio: Most tokens of a translation, relative to its source; 10 more are always allowed.
+        format: Lines of text, or a JSON object a line with the scores.
+        alignments: With one text, a PNG file to draw into which source tokens each token of the translation looked at.
+        device: auto, cpu, cuda, ...
+    """
+
+    run: str
+    texts: list[str] = field(default_factory=list)
+    file: Path | None = None
+    num_beams: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int | None = None
+    min_ratio: float = 0.0
+    max_ratio: float = 2.0
+    format: Literal["lines", "jsonl"] = "lines"
+    alignments: Path | None = None
+    device: str = "cpu"
+
+
+def main() -> int:
+    (options,) = parse_options(__doc__ or "", TranslateOptions, positional=("run", "texts"))
+    if options.alignments is not None and len(options.texts) != 1:
+        raise InputError("--alignments draws the translation of one text: give one text")
+    lines = _lines(options)
+    model = Translator.from_pretrained(options.run).to(choose_device(options.device))
+    if options.alignments is not None and model.decoder.attention is None:
+        raise InputError(f"{options.run} was trained without attention: there is no alignment to draw")
+    typed = not options.texts and options.file is None and sys.stdin.isatty()
+    settings = {
+        name: getattr(options, name)
+        for name in ("num_beams", "n_best", "length_penalty", "no_repeat_ngram_size", "min_ratio", "max_ratio")
+    }
+    with as_input_error():
+        model.translations([], **settings)  # checks them now, not after the first lines
+    unfinished = in_parts = 0
+    with tqdm(unit=" lines", disable=True if typed or options.texts else None) as progress:
+        while chunk := list(islice(lines, 1 if typed else CHUNK)):
+            found = model.translations(chunk, **settings)
+            for text, translations in zip(chunk, found, strict=True):
+                unfinished += not translations[0].finished
+                in_parts += translations[0].parts > 1
+                for line in _shown(text, translations, options):
+                    print(line)
+            sys.stdout.flush()
+            progress.update(len(chunk))
+            if options.alignments is not None:
+                draw_alignment(*model.align(chunk[0], found[0][0].text), options.alignments)
+    if in_parts:
+        print(f"{in_parts:,} texts are longer than any in training: translated in parts", file=sys.stderr)
+    if unfinished:
+        print(f"{unfinished:,} translations were cut at their longest: raise --max_ratio", file=sys.stderr)
+    return 0
+
+
+def _lines(options: TranslateOptions) -> Iterator[str]:
+    if options.texts and options.file is not None:
+        raise InputError("texts and --file were both given; the texts can come from one of them only")
+    if options.texts:
+        # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be printed.
+        return (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in options.texts)
+    if options.file is None:
+        if sys.stdin.isatty():
+            print("a text a line; Ctrl-D ends", file=sys.stderr)
+        return (line for _, line in read_lines(sys.stdin.buffer, "standard input"))
+    try:
+        file = options.file.open("rb")
+    except OSError as error:
+        raise InputError(f"{options.file} cannot be read ({error.strerror})") from None
+    return (line for _, line in read_lines(file, str(options.file)))
+
+
+def _shown(text: str, translations: list[Translation], options: TranslateOptions) -> list[str]:
+    """A line for each translation; in it no break, which would shift all lines after it."""
+    if options.format == "jsonl":
+        best = [
+            {"text": one.text, "score": round(one.score, 6), "finished": one.finished, "parts": one.parts}
+            for one in translations
+        ]
+        return [json.dumps({"source": text, "translations": best}, ensure_ascii=False)]
+    lines = [" ".join(one.text.split()) for one in translations]
+    return lines + [""] * (options.n_best - len(lines))  # as many for each text, that it is known whose they are
+
+
+if __name__ == "__main__":
+    run_script(main)
