@@ -126,6 +126,38 @@ def test_any_prompt_is_continued(level, prompt):
         assert len(text) == 15
 
 
+@every_level
+def test_beam_search_finds_what_is_likelier_than_greedy_for_each_prompt_alone(level):
+    model = make_generator(level=level, ngram_order=2)
+    prompts = ["the quick", "", "and then, it", "ünknown"]
+    found = model.beam_search(prompts, max_new_tokens=6, num_beams=5)
+    assert found == [model.beam_search(prompt, max_new_tokens=6) for prompt in prompts]
+    assert model.beam_search([]) == []
+    greedy = model.generate(prompts, max_new_tokens=6, temperature=0)
+    assert model.beam_search(prompts, max_new_tokens=6, num_beams=1) == greedy
+    tokenizer, better = model.tokenizer, 0
+    for prompt, texts in zip(prompts, zip(found, greedy, strict=True), strict=True):
+        sums = []
+        for text in texts:
+            start = tokenizer.encode(prompt) or [tokenizer.newline_id]
+            whole = torch.tensor([tokenizer.encode(tokenizer.decode(start) + text)])
+            if whole.shape[1] != len(start) + 6:
+                break  # other tokens spell the same text
+            with torch.no_grad():
+                scores = model.eval()(whole[:, :-1]).log_softmax(-1).gather(2, whole[:, 1:, None])[0, :, 0]
+            sums.append(float(scores[-6:].sum()))
+        if len(sums) == 2:
+            assert sums[0] >= sums[1] - 1e-4
+            better += sums[0] > sums[1] + 1e-4
+    assert better or level == "bpe"  # whose pieces rarely come back as they were
+
+
+@pytest.mark.parametrize(("options", "message"), [({"num_beams": 0}, "num_beams is 0"), ({"max_new_tokens": -1}, "-1")])
+def test_bad_options_of_beam_search_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_generator().beam_search("the", **options)
+
+
 def test_a_long_prompt_is_read_whole():
     model = make_generator("mingru")
     tail = "the lazy dog. " * 5

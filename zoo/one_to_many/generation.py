@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
-from zoo.decoding import Sampler, SamplingOptions, Stepper
+from zoo.decoding import BeamOptions, Sampler, SamplingOptions, Stepper, beam_search
 
 # Tokens that stand before a new one when it is turned into text: enough for any decoder's spacing, and for the
 # bytes of one character of a byte-level vocabulary.
@@ -120,6 +121,57 @@ def stream_text(model: Stepper, tokenizer: TextTokenizer, prompt: str = "", **op
 
 
 @torch.inference_mode()
+def search_text(
+    model: Stepper,
+    tokenizer: TextTokenizer,
+    prompt: str | Sequence[str] = "",
+    *,
+    max_new_tokens: int = 50,
+    num_beams: int = 5,
+    no_repeat_ngram_size: int | None = None,
+) -> Any:
+    """The likeliest continuation of that many tokens that beam search finds, of one prompt or of several.
+
+    Likely text repeats itself and is duller than what people write (Holtzman et al., "The curious case of neural text
+    degeneration", 2020), so this is to ask what the model knows; to write, draw with `generate_text`.
+
+    Args:
+        model: the decoder.
+        tokenizer: its tokenizer.
+        prompt: a text, or a list of texts.
+        max_new_tokens: how many tokens to add.
+        num_beams, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+
+    Returns:
+        The continuation without the prompt; for a list of prompts a list.
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+    if isinstance(prompt, str):
+        options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+        return search_text(model, tokenizer, [prompt], no_repeat_ngram_size=no_repeat_ngram_size, **options)[0]
+    beams = BeamOptions(num_beams=num_beams, no_repeat_ngram_size=no_repeat_ngram_size)
+    if not prompt:
+        return []
+    ids = [tokenizer.encode(text) or [_start_id(tokenizer)] for text in prompt]
+    tokens, lengths = (part.to(_device(model)) for part in pad([torch.tensor(row) for row in ids]))
+    found = beam_search(
+        model,
+        *model.prefill(tokens, lengths),
+        end_id=None,
+        max_new_tokens=max_new_tokens,
+        options=beams,
+        banned=_banned(tokenizer),
+    )
+    contexts = [row[-DECODING_CONTEXT:] for row in ids]
+    return [
+        tokenizer.decode([*context, *best.tokens])[len(tokenizer.decode(context)) :]
+        for context, (best,) in zip(contexts, found, strict=True)
+    ]
+
+
+@torch.inference_mode()
 def _generate(
     model: Stepper,
     tokenizer: TextTokenizer,
@@ -149,9 +201,7 @@ def _generate(
     rows = [_Row(tokenizer, prompt, stops, max_new_tokens) for prompt in ids]
     # By its number among its prompt's samples, not by its place in the batch.
     seeds = [(seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))]
-    banned = [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
-    device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
-    sampler = Sampler(model, ids, options, seeds, banned, device)
+    sampler = Sampler(model, ids, options, seeds, _banned(tokenizer), _device(model))
     for drawn in sampler:
         for number, token in drawn:
             row = rows[number]
@@ -160,6 +210,15 @@ def _generate(
                 sampler.end(number)
             if piece := row.take():
                 yield number, piece
+
+
+def _banned(tokenizer: TextTokenizer) -> list[int]:
+    """What is never written: the unknown token."""
+    return [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
+
+
+def _device(model: Stepper) -> torch.device:
+    return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
 
 
 def _start_id(tokenizer: TextTokenizer) -> int:

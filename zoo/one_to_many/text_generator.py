@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zoo.core import RecurrentDecoder, State
 from zoo.data.tokenizer import TextTokenizer
-from zoo.one_to_many.generation import generate_text, stream_text
+from zoo.one_to_many.generation import generate_text, search_text, stream_text
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 
@@ -88,6 +88,11 @@ class TextGenerator(PretrainedModel):
         """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options."""
         with evaluating(self):
             return generate_text(self.decoder, self.require_tokenizer(), prompt, **options)
+
+    def beam_search(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
+        """The likeliest continuation of a prompt or a list of prompts; see `zoo.one_to_many.generation.search_text`."""
+        with evaluating(self):
+            return search_text(self.decoder, self.require_tokenizer(), prompt, **options)
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""

@@ -301,7 +301,6 @@ class Translator(PretrainedModel):
         self, rows: list[Tensor], beams: BeamOptions, min_ratio: float, max_ratio: float, batch_tokens: int
     ) -> list[list[Hypothesis]]:
         unknown = self.require_tokenizer().unknown_id
-        banned = [] if unknown is None else [unknown]
         device = self.bridge.linear.weight.device
         results: list[list[Hypothesis]] = [[] for _ in rows]
         with evaluating(self):
@@ -319,7 +318,7 @@ class Translator(PretrainedModel):
                     max_new_tokens=[int(max_ratio * length) + 10 for length in lengths.tolist()],
                     options=beams,
                     memory=memory,
-                    banned=banned,
+                    banned=[] if unknown is None else [unknown],
                 )
                 for number, hypotheses in zip(numbers, found, strict=True):
                     results[number] = hypotheses
