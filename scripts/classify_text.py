@@ -32,7 +32,8 @@ class ClassificationOptions:
 
     Args:
         run: Run folder, saved model, or name of a model on the hub.
-        texts: Texts to classify; without them and without --file, standard input is read, a text a line.
+        texts: Texts to classify (behind --texts, if the first begins with -); without them and without --file,
+            standard input is read, a text a line.
         file: A file with a text a line, or a CSV, TSV or JSONL file (also .gz) or a Parquet file.
         text_column: The column of such a file that has the text, or several joined by +.
         columns: Names of the columns of a CSV or TSV file without a header line, separated by commas.

@@ -32,7 +32,8 @@ class TranslateOptions:
 
     Args:
         run: Run folder, saved model, or name of a model on the hub.
-        texts: Texts to translate; without them and without --file, standard input is read, a text a line.
+        texts: Texts to translate (behind --texts, if the first begins with -); without them and without --file,
+            standard input is read, a text a line.
         file: A file with a text a line.
         num_beams: Hypotheses that beam search keeps; 1 is greedy and quickest.
         n_best: So many translations of each text; in lines format one below the other.
@@ -63,6 +64,8 @@ def main() -> int:
     (options,) = parse_options(__doc__ or "", TranslateOptions, positional=("run", "texts"))
     if options.alignments is not None and len(options.texts) != 1:
         raise InputError("--alignments draws the translation of one text: give one text")
+    if options.alignments is not None and not options.alignments.parent.is_dir():
+        raise InputError(f"--alignments is {options.alignments}, but there is no folder {options.alignments.parent}")
     lines = _lines(options)
     model = Translator.from_pretrained(options.run).to(choose_device(options.device))
     if options.alignments is not None and model.decoder.attention is None:

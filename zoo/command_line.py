@@ -121,6 +121,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with what it returns. What a user can put right is one line and exit code 2."""
     # `datasets` would draw its own over ours, and before an error's one line.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if sys.stdout is None:  # closed, as `>&-` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the whole process)
     try:
         code = main()
         sys.stdout.flush()

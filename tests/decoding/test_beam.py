@@ -450,7 +450,7 @@ def test_nothing_of_what_was_given_is_changed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_beams": 0}, r"num_beams is 0, but must be at least 1 \(1 is greedy\)"),
+        ({"num_beams": 0}, r"num_beams is 0, but must be from 1 \(greedy\) to 10,000"),
         ({"n_best": 0}, "n_best is 0, but must be from 1 to num_beams, 5"),
         ({"num_beams": 3, "n_best": 4}, "n_best is 4, but must be from 1 to num_beams, 3"),
         ({"length_penalty": -0.1}, r"length_penalty is -0.1, but must be from 0 \(none\) to 10"),

@@ -88,7 +88,7 @@ def test_data(
         (["--label_smoothing", "1"], "label_smoothing is 1.0"),
         (["--batch_size", "0"], "batch_size is 0"),
         (["--batch_tokens", "0"], "batch_tokens is 0"),
-        (["--num_beams", "0"], "num_beams is 0, but must be at least 1"),
+        (["--num_beams", "0"], "num_beams is 0, but must be from 1"),
         (["--length_penalty", "-1"], "length_penalty is -1.0, but must be from 0"),
         (["--max_steps", "0"], "max_steps is 0"),
         (["--device", "abacus"], "device is abacus"),

@@ -242,7 +242,7 @@ def test_bad_arguments_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_beams": 0}, "num_beams is 0, but must be at least 1"),
+        ({"num_beams": 0}, "num_beams is 0, but must be from 1"),
         ({"n_best": 6}, "n_best is 6, but must be from 1 to num_beams, 5"),
         ({"length_penalty": -1}, "length_penalty is -1"),
         ({"min_ratio": 3}, "min_ratio is 3 and max_ratio 2.0"),

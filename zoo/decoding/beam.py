@@ -14,6 +14,9 @@ from torch import Tensor
 
 from zoo.core.state import State, reorder
 
+MAX_BEAMS = 10_000
+"""More is a slip, and would not fit any memory."""
+
 
 @dataclass(frozen=True)
 class BeamOptions:
@@ -37,7 +40,7 @@ class BeamOptions:
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
-            ("num_beams", self.num_beams >= 1, "at least 1 (1 is greedy)"),
+            ("num_beams", 1 <= self.num_beams <= MAX_BEAMS, f"from 1 (greedy) to {MAX_BEAMS:,}"),
             ("n_best", 1 <= self.n_best <= self.num_beams, f"from 1 to num_beams, {self.num_beams}"),
             ("length_penalty", 0 <= self.length_penalty <= 10, "from 0 (none) to 10"),
             ("no_repeat_ngram_size", self.no_repeat_ngram_size is None or self.no_repeat_ngram_size >= 1, "at least 1"),
