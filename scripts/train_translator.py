@@ -30,6 +30,7 @@ from zoo.evaluation.curves import draw_curves
 from zoo.evaluation.translation import signatures, translation_figures, worst_translations
 from zoo.files import write_atomically
 from zoo.seq2seq import TranslationBatch, Translator
+from zoo.seq2seq.translator import FREE_TOKENS
 from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
 
 WORST = 20
@@ -51,11 +52,11 @@ class TranslatorOptions:
         test_data: What to test on, once, at the end.
         validation_fraction: The share that is held out.
         max_length_ratio: Training pairs are dropped where one side has so many times the characters of the other.
-        longest: Training pairs are dropped where a side has more tokens than this.
+        longest: Training pairs are dropped where a side has more tokens than this, its end counted.
         level: What a token is.
         joint: One vocabulary for both languages instead of one each.
         tokenizer_size: The most tokens in a vocabulary.
-        min_frequency: Characters or words rarer than this are unknown.
+        min_frequency: Characters or words rarer than this are unknown, so that the model learns what to make of those.
         cell: rnn, lstm, gru, mingru or minlstm.
         encoder_cell: The encoder's cell, if it is to be another.
         attention: How the decoder looks at the source; none for the plain pattern, which has but its state.
@@ -69,7 +70,7 @@ class TranslatorOptions:
         embedding_dropout: Share of the vocabulary dropped whole.
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
-        batch_tokens: The most tokens in a batch, source and target, padding included.
+        batch_tokens: About how many tokens a batch has at most, source and target, padding included.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the translations; see zoo.decoding.BeamOptions.
     """
@@ -85,7 +86,7 @@ class TranslatorOptions:
     level: Literal["char", "word", "bpe"] = "word"
     joint: bool = False
     tokenizer_size: int | None = None
-    min_frequency: int = 1
+    min_frequency: int = 2
     cell: str = "lstm"
     encoder_cell: str | None = None
     attention: Literal["none", "additive", "general", "multihead"] = "multihead"
@@ -147,11 +148,13 @@ class Encoded:
 class Translating:
     """The task: write a sentence's translation. See `zoo.training.Task`."""
 
-    metric = "bleu"
     higher_is_better = True
 
     def __init__(self, model: Translator, training: Encoded, validation: Encoded, batches: LengthBatches) -> None:
         self.model = model
+        # BLEU counts four words in a row, and is 0 where few references have so many: numbers in German, say.
+        long = sum(len(text.split()) >= 4 for text in validation.texts.targets)
+        self.metric = "bleu" if long >= len(validation) / 2 else "chrf"
         self.training, self.validation = training, validation
         self.batches = batches
         digest = hashlib.sha256()
@@ -239,16 +242,22 @@ def main() -> int:
         return 128 + outcome.signal_number
 
     best = Translator.from_pretrained(run.path).to(device)
-    hypotheses = {
-        name: best.translate(split.texts.sources, num_beams=options.num_beams, length_penalty=options.length_penalty)
+    found = {
+        name: best.translations(split.texts.sources, num_beams=options.num_beams, length_penalty=options.length_penalty)
         for name, split in held_out.items()
     }
+    hypotheses = {name: [several[0].text for several in all_found] for name, all_found in found.items()}
     figures: dict[str, Any] = {name: _figures(best, hypotheses[name], split) for name, split in held_out.items()}
     figures |= {"num_beams": options.num_beams, "length_penalty": options.length_penalty, "signatures": signatures()}
     figures |= outcome.facts(best, training, device, precision)
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
     _report(figures, best, held_out, hypotheses, run)
+    for name, all_found in found.items():
+        cut = sum(not several[0].finished for several in all_found)
+        in_parts = sum(several[0].parts > 1 for several in all_found)
+        if cut or in_parts:
+            print(f"note: {name}: {cut:,} translations did not end, {in_parts:,} texts were translated in parts")
     return 0
 
 
@@ -257,9 +266,7 @@ def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[
     sides = (data.train.sources, data.train.targets)
     vocabularies = [[*sides[0], *sides[1]]] if options.joint else [*sides]
     tokenizers = [
-        TextTokenizer.train(
-            ["\n".join(texts)], options.level, options.tokenizer_size, min_frequency=options.min_frequency
-        )
+        TextTokenizer.train(texts, options.level, options.tokenizer_size, min_frequency=options.min_frequency)
         for texts in vocabularies
     ]
     sources, targets = (
@@ -279,11 +286,19 @@ def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[
             tokenizer=tokenizers[-1],
             source_tokenizer=None if options.joint else tokenizers[0],
             attention=None if options.attention == "none" else options.attention,
-            max_length=max(2, *(sources[n] for n in kept)),
+            # Twice what it has seen it may well do; much longer texts are better cut.
+            max_length=2 * max(sources[n] for n in kept),
+            max_ratio=_ratio([sources[n] for n in kept], [targets[n] for n in kept]),
             **{name: values[name] for name in names},
         )
     pairs = ParallelTexts(*([texts[n] for n in kept] for texts in sides))
     return model, pairs, len(data.train) - len(kept)
+
+
+def _ratio(sources: list[int], targets: list[int]) -> float:
+    """Tokens of a translation for each of its source, above the free ones, that do for all but one pair in 1,000."""
+    ratios = sorted((target - FREE_TOKENS) / source for source, target in zip(sources, targets, strict=True))
+    return max(1.0, ratios[int(0.999 * len(ratios))])
 
 
 @torch.no_grad()

@@ -40,7 +40,8 @@ class TranslateOptions:
         length_penalty: The higher, the longer the translations; see zoo.decoding.BeamOptions.
         no_repeat_ngram_size: No so many tokens in a row twice in a translation.
         min_ratio: Fewest tokens of a translation, relative to its source.
-        max_ratio: Most tokens of a translation, relative to its source; 10 more are always allowed.
+        max_ratio: Most tokens of a translation, relative to its source, beside 10 that are always allowed; by default
+            what all but the oddest training pairs need.
         format: Lines of text, or a JSON object a line with the scores.
         alignments: With one text, a PNG file to draw into which source tokens each token of the translation looked at.
         device: auto, cpu, cuda, ...
@@ -54,7 +55,7 @@ class TranslateOptions:
     length_penalty: float = 1.0
     no_repeat_ngram_size: int | None = None
     min_ratio: float = 0.0
-    max_ratio: float = 2.0
+    max_ratio: float | None = None
     format: Literal["lines", "jsonl"] = "lines"
     alignments: Path | None = None
     device: str = "cpu"
@@ -78,7 +79,9 @@ def main() -> int:
     with as_input_error():
         model.translations([], **settings)  # checks them now, not after the first lines
     unfinished = in_parts = 0
-    with tqdm(unit=" lines", disable=True if typed or options.texts else None) as progress:
+    # Not among the lines, if both go to the terminal.
+    silent = typed or bool(options.texts) or sys.stdout.isatty()
+    with tqdm(unit=" lines", disable=True if silent else None) as progress:
         while chunk := list(islice(lines, 1 if typed else CHUNK)):
             found = model.translations(chunk, **settings)
             for text, translations in zip(chunk, found, strict=True):
@@ -91,7 +94,7 @@ def main() -> int:
             if options.alignments is not None:
                 draw_alignment(*model.align(chunk[0], found[0][0].text), options.alignments)
     if in_parts:
-        print(f"{in_parts:,} texts are longer than any in training: translated in parts", file=sys.stderr)
+        print(f"{in_parts:,} texts are much longer than any in training: translated in parts", file=sys.stderr)
     if unfinished:
         print(f"{unfinished:,} translations were cut at their longest: raise --max_ratio", file=sys.stderr)
     return 0

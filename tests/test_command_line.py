@@ -243,7 +243,7 @@ def test_a_closed_standard_output_is_no_mistake_of_ours(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(SystemExit) as ended:
         run_script(lambda: sys.stdout.write("nobody reads this\n") and None)
-    assert ended.value.code == 0
+    assert not ended.value.code
 
 
 def test_a_full_disk_behind_the_last_line_is_an_error_too(

@@ -73,6 +73,8 @@ class PretrainedModel(nn.Module):
         for attribute, file in self.tokenizer_files.items():
             if (tokenizer := getattr(self, attribute)) is not None:
                 tokenizer.save(folder, file)
+            else:
+                (folder / file).unlink(missing_ok=True)  # another model's, saved here before
         if not (folder / "README.md").exists():
             write_atomically(folder / "README.md", self._model_card())
 
@@ -123,14 +125,17 @@ class PretrainedModel(nn.Module):
         return model.eval()
 
 
-def agreed_vocab_size(vocab_size: int | None, tokenizer: TextTokenizer | None) -> int:
-    """V, given or the tokenizer's. Raises ValueError where there is neither, or the two differ."""
+def agreed_vocab_size(vocab_size: int | None, tokenizer: TextTokenizer | None, of: str = "") -> int:
+    """V, given or the tokenizer's. Raises ValueError where there is neither, or the two differ.
+
+    `of` stands before the two names in its messages: `source_`, for instance.
+    """
     if vocab_size is None:
         if tokenizer is None:
-            raise ValueError("vocab_size must be given where there is no tokenizer to take it from")
+            raise ValueError(f"{of}vocab_size must be given where there is no {of}tokenizer to take it from")
         return tokenizer.vocab_size
     if tokenizer is not None and tokenizer.vocab_size != vocab_size:
-        raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
+        raise ValueError(f"{of}vocab_size is {vocab_size}, but the {of}tokenizer has {tokenizer.vocab_size} tokens")
     return vocab_size
 
 

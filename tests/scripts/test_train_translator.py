@@ -16,7 +16,7 @@ from zoo.core import ATTENTIONS, CELLS
 from zoo.data import number_words
 from zoo.data.parallel_texts import load_parallel_texts
 from zoo.evaluation.translation import signatures, translation_figures
-from zoo.seq2seq import Translator
+from zoo.seq2seq import Translation, Translator
 
 Run = Callable[..., Any]
 Pairs = list[tuple[str, str]]
@@ -78,7 +78,7 @@ def test_the_run_folder_explains_itself(finished_translator: Path, sentences: Pa
     options = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     assert (options["data"], options["hidden_size"], options["max_steps"]) == (str(sentences), 32, 140)
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    assert (config["architecture"], config["attention"], config["max_length"]) == ("Translator", "multihead", 8)
+    assert (config["architecture"], config["attention"], config["max_length"]) == ("Translator", "multihead", 16)
     for picture in ("alignment.png", "curves.png"):
         assert matplotlib.image.imread(folder / picture).size > 10_000
     history = [json.loads(line) for line in lines(folder / "metrics.jsonl")]
@@ -123,7 +123,8 @@ def test_a_line_for_each_translation_whatever_is_in_it(
     assert len(lines(tmp_path / "run" / "test_translations.txt")) == 3
     assert lines(tmp_path / "run" / "test_translations.txt")[1] == ""
 
-    monkeypatch.setattr(Translator, "translate", lambda self, texts, **options: ["a\nb\r\u2028 c\x85"] * len(texts))
+    written = Translation("a\nb\r\u2028 c\x85", 0.0, True, 1)
+    monkeypatch.setattr(Translator, "translations", lambda self, texts, **options: [[written]] * len(texts))
     assert train_translator(tmp_path / "run", "--overwrite", test_data=test).code == 0
     assert lines(tmp_path / "run" / "test_translations.txt") == ["a b c"] * 3
     assert all(json.loads(line)["hypothesis"][:3] == "a\nb" for line in lines(tmp_path / "run" / "test_worst.jsonl"))
@@ -174,7 +175,26 @@ def test_pairs_too_long_are_left_out(train_translator: Run, tmp_path: Path) -> N
     result = train_translator(tmp_path / "run", data=data, validation_data=write_files(tmp_path / "val", PAIRS))
     assert result.code == 0, result
     assert "note: 1 training pairs have a side of more than 200 tokens: left out" in result.out
-    assert Translator.from_pretrained(tmp_path / "run").max_length < 10
+    assert Translator.from_pretrained(tmp_path / "run").max_length < 20
+
+
+def test_chrf_decides_where_bleu_has_nothing_to_count(train_translator: Run, tmp_path: Path) -> None:
+    short = [("one", "un"), ("two cats", "deux chats"), ("three", "trois"), ("one dog", "un chien")]
+    data = write_files(tmp_path / "train", short)
+    result = train_translator(tmp_path / "run", data=data, validation_data=data, max_steps=60, evaluations=3)
+    assert result.code == 0, result
+    history = [json.loads(line) for line in lines(tmp_path / "run" / "metrics.jsonl")]
+    assert {line["bleu"] for line in history} == {0.0}
+    best = max(history, key=lambda line: line["chrf"])
+    assert figures(tmp_path / "run")["best_step"] == best["step"]
+
+
+def test_what_did_not_end_is_said(train_translator: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Translation("un un", 0.0, False, 2)
+    monkeypatch.setattr(Translator, "translations", lambda self, texts, **options: [[cut]] * len(texts))
+    result = train_translator(tmp_path / "run")
+    assert "translations did not end" in result.out
+    assert "texts were translated in parts" in result.out
 
 
 # --- models -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_several_translations_of_a_text(translate: Run, model: Translator) -> No
 def test_settings_reach_the_search(translate: Run, model: Translator) -> None:
     for settings in (
         {"num_beams": 1},
-        {"min_ratio": 1.5, "length_penalty": 0.0},
+        {"min_ratio": 1.5, "max_ratio": 2.0, "length_penalty": 0.0},
         {"no_repeat_ngram_size": 1, "num_beams": 2},
     ):
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
@@ -104,12 +104,12 @@ def test_settings_reach_the_search(translate: Run, model: Translator) -> None:
         assert translate(*TEXTS, *arguments).out.splitlines() == expected
 
 
-def test_a_text_longer_than_any_in_training_is_translated_in_parts(translate: Run) -> None:
-    result = translate(TEXTS[0], " ".join(TEXTS[:2] * 2), "--format", "jsonl")
-    assert (result.code, result.err) == (0, "1 texts are longer than any in training: translated in parts\n")
+def test_a_text_much_longer_than_any_in_training_is_translated_in_parts(translate: Run) -> None:
+    result = translate(TEXTS[0], " ".join(TEXTS[:2] * 4), "--format", "jsonl")
+    assert (result.code, result.err) == (0, "1 texts are much longer than any in training: translated in parts\n")
     first, second = (json.loads(line)["translations"][0] for line in result.out.splitlines())
     assert (first["parts"], second["parts"]) == (1, 4)
-    assert second["text"].count(".") == 4
+    assert second["text"].count(".") == 8
 
 
 def test_what_has_no_end_is_said_to_be_cut(translate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_reader_who_has_enough(finished_translator: Path, spawn: Callable[...,
         (b"", ["dog", "--n_best", "0"], "n_best is 0"),
         (b"", ["dog", "--length_penalty", "-1"], "length_penalty is -1.0"),
         (b"", ["dog", "--no_repeat_ngram_size", "0"], "no_repeat_ngram_size is 0"),
-        (b"", ["dog", "--min_ratio", "3"], "min_ratio is 3.0 and max_ratio 2.0"),
+        (b"", ["dog", "--min_ratio", "3", "--max_ratio", "2"], "min_ratio is 3.0 and max_ratio 2.0"),
         (b"", ["dog", "--max_ratio", "-1"], "max_ratio -1.0"),
         (b"", ["dog", "--max_ratio", "1e30"], "max_ratio 1e+30"),
         (b"", ["dog", "--format", "xml"], "format"),

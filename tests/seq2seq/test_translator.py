@@ -148,21 +148,28 @@ def test_unknown_words_scripts_and_emoji_are_read_and_never_written():
 
 def test_texts_longer_than_any_in_training_are_translated_in_parts():
     model = make(max_length=8)
-    # A part ends after a sentence, else after a clause, else after a word, else anywhere; always within the limit.
     for text, parts in (
-        ("the cat sat. the dog sat on a cat", ["the cat sat.", " the dog sat on a cat"]),
-        ("the cat sat, no the dog sat on", ["the cat sat,", " no the dog sat on"]),
-        ("the cat sat on a dog", ["the cat sat on a dog"]),
-        ("the " * 9, None),
+        ("the cat sat. the dog sat on a cat", ["the cat sat.", "the dog sat on a cat"]),
+        (" the cat sat on a dog ", ["the cat sat on a dog"]),
+        ("the " * 9, ["the the the the the the the", "the the"]),
     ):
-        found = model._parts(text)
-        assert parts is None or found == parts
-        assert all(len(JOINT.encode(part)) < 8 for part in found)
-        assert "".join(found).split() == text.split()
         (translations,) = model.translations([text], num_beams=2, n_best=2)
-        assert translations[0].parts == len(found)
-    parts = model.translate(["the cat sat.", " the dog sat on a cat"], num_beams=1)
-    assert model.translate("the cat sat. the dog sat on a cat", num_beams=1) == " ".join(filter(None, parts))
+        assert translations[0].parts == len(parts)
+        alone = [model.translations([part], num_beams=2, n_best=2)[0][0] for part in parts]
+        assert translations[0].text == " ".join(one.text for one in alone if one.text)
+        assert translations[0].score == pytest.approx(sum(one.score for one in alone), abs=1e-4)
+
+
+def test_a_translation_is_no_longer_than_its_source_allows():
+    for ratio in (1.0, 3.0):
+        model = make(max_ratio=ratio)
+        with torch.no_grad():
+            model.decoder.output.bias[model.end_id] = -1e4  # it never ends
+        (found,) = model.translations(["the cat sat"], num_beams=1)
+        assert not found[0].finished
+        assert len(JOINT.encode(found[0].text)) == int(ratio * 4) + 10
+        (found,) = model.translations(["the cat sat"], num_beams=1, max_ratio=0)
+        assert len(JOINT.encode(found[0].text)) == 10
 
 
 def test_alignments():
@@ -174,6 +181,13 @@ def test_alignments():
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     with pytest.raises(ValueError, match="has no attention"):
         make(attention=None).align("the", "le")
+
+
+def test_one_that_is_saved_over_another_leaves_nothing_of_it(tmp_path):
+    apart().save_pretrained(tmp_path)
+    model = make()
+    model.save_pretrained(tmp_path)
+    assert Translator.from_pretrained(tmp_path).translate(ENGLISH) == model.translate(ENGLISH)
 
 
 @every_attention
@@ -231,7 +245,8 @@ def test_it_learns_to_translate():
         ({"cell": "x"}, "cell is 'x'"),
         ({"encoder_cell": "x"}, "cell is 'x'"),
         ({"vocab_size": 3}, "vocab_size is 3, but the tokenizer has"),
-        ({"source_tokenizer": SOURCE, "source_vocab_size": 3}, "vocab_size is 3, but the tokenizer has"),
+        ({"source_tokenizer": SOURCE, "source_vocab_size": 3}, "source_vocab_size is 3, but the source_tokenizer has"),
+        ({"max_ratio": -1.0}, "max_ratio -1.0"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):
@@ -245,7 +260,7 @@ def test_bad_arguments_are_refused(options, message):
         ({"num_beams": 0}, "num_beams is 0, but must be from 1"),
         ({"n_best": 6}, "n_best is 6, but must be from 1 to num_beams, 5"),
         ({"length_penalty": -1}, "length_penalty is -1"),
-        ({"min_ratio": 3}, "min_ratio is 3 and max_ratio 2.0"),
+        ({"min_ratio": 3, "max_ratio": 2.5}, "min_ratio is 3 and max_ratio 2.5"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -170,8 +170,8 @@ class RecurrentDecoder(nn.Module):
         """
         if self.attention is None or memory is None:
             raise ValueError("this decoder has attention: give it a memory to look at")
-        queries = outputs.view(len(memory.padding), -1, outputs.shape[-1])
-        return self.attention_dropout(outputs + self.attention(queries, memory).view_as(outputs))
+        queries = outputs.reshape(len(memory.padding), -1, outputs.shape[-1])
+        return self.attention_dropout(outputs + self.attention(queries, memory).reshape_as(outputs))
 
     def scores(self, features: Tensor) -> Tensor:
         """Features (..., H) -> logits (..., V)."""
@@ -186,7 +186,7 @@ class RecurrentDecoder(nn.Module):
         """
         rows, wanted = features.flatten(0, 1), targets.flatten()
         if lengths is not None:
-            inside = ~padding_mask(lengths.to(targets.device), targets.shape[1]).flatten()
+            inside = (~padding_mask(lengths.to(targets.device), targets.shape[1])).flatten().nonzero().squeeze(1)
             rows, wanted = rows[inside], wanted[inside]
         return linear_cross_entropy(
             self._projected(rows), self.output.weight, self.output.bias, wanted, label_smoothing

@@ -12,6 +12,10 @@ FREE_CHARACTERS = 20
 """By so many characters any side of a pair may be longer than the ratio of lengths allows: short texts vary more."""
 
 
+MOST_DRAWN = 2_000
+"""Validation pairs: more make figures little surer, and all are translated at each evaluation."""
+
+
 @dataclass(frozen=True)
 class ParallelTexts:
     """Texts, and the translation of each."""
@@ -67,8 +71,8 @@ def load_parallel_texts(
     not trained on, and a note says how many; the built-in ones all are. Pairs to validate or test on all stay.
 
     Where the data has no validation split and there is no `validation_data`, a fraction of the different training pairs
-    is drawn: all equal pairs go to the same side. Splits that the data has stay as they are; a note says how many of
-    their pairs are training pairs too.
+    (at most 2,000) is drawn: all equal pairs go to the same side. Splits that the data has stay as they are; a note
+    says how many of their pairs are training pairs too.
 
     Args:
         data: a source.
@@ -157,7 +161,7 @@ def _draw(data: str, pairs: list[Pair], fraction: float, seed: int) -> tuple[lis
             f"{data} has too few pairs to draw validation pairs from: expected two or more different ones; give more, "
             "or --validation_data"
         )
-    count = min(max(1, round(fraction * len(different))), len(different) - 1)
+    count = min(max(1, round(fraction * len(different))), len(different) - 1, MOST_DRAWN)
     drawn = set(random.Random(seed).sample(different, count))
     return [pair for pair in pairs if pair not in drawn], [pair for pair in pairs if pair in drawn]
 

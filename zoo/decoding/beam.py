@@ -144,6 +144,8 @@ def beam_search(
     def add(chosen: Tensor, log_probability: Tensor, score: Tensor, finished: bool) -> None:
         """Put those of the (B, K) beams among what was found."""
         n, k = chosen.nonzero(as_tuple=True)
+        if not len(n):
+            return
         numbers = torch.stack([score[n, k], log_probability[n, k]], dim=1).tolist()
         for to, its_tokens, (its_score, its_log_p) in zip(
             source[n].tolist(), tokens[n, k].tolist(), numbers, strict=True

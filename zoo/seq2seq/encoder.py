@@ -24,7 +24,6 @@ class RecurrentEncoder(nn.Module):
         dropout: locked dropout between layers and on the outputs.
         input_dropout, embedding_dropout: see `TokenEmbedding`.
         weight_dropout: share of the recurrent matrices' weights dropped.
-        embedding_std: of the normal distribution that the token embeddings are drawn from at first.
 
     Raises:
         ValueError: a size below 1, an odd `hidden_size`, a probability outside [0, 1), or an unknown cell.
@@ -42,7 +41,6 @@ class RecurrentEncoder(nn.Module):
         input_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         weight_dropout: float = 0.0,
-        embedding_std: float = 0.5,
     ) -> None:
         super().__init__()
         if num_layers < 1 or hidden_size < 2 or hidden_size % 2:
@@ -55,7 +53,7 @@ class RecurrentEncoder(nn.Module):
             embedding_size,
             embedding_dropout=embedding_dropout,
             input_dropout=input_dropout,
-            std=embedding_std,
+            std=embedding_size**-0.5,
         )
         self.core = RecurrentCore(
             cell,

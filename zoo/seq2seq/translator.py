@@ -1,6 +1,5 @@
 """Many-to-many: one network reads a sentence, another writes its translation, token by token."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from zoo.core import Memory, RecurrentDecoder, State
 from zoo.core.dropout import check_probability
 from zoo.data.length_batches import evaluation_batches, pad
+from zoo.data.text_parts import cut_text
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, Hypothesis, beam_search
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
@@ -21,11 +21,10 @@ BATCH_TOKENS = 2_048
 
 END = "</s>"  # how the end token is shown
 
+FREE_TOKENS = 10  # of a translation, beside those that its source's length allows
+
 # Tokens of a translation to each of its source, at most: a longer limit is a slip, and would not end.
 MAX_RATIO = 1_000
-
-# Where a text that is too long is best cut: after the end of a sentence, else of a clause, else of a word.
-CUTS = (re.compile(r"[.!?…。！？]['\"»”’)\]]*\s*$|\n$"), re.compile(r"[,;:–—，、；：]\s*$"), re.compile(r"\s$"))
 
 
 class TranslationBatch(NamedTuple):
@@ -78,6 +77,7 @@ class Translator(PretrainedModel):
         tied: the target's embeddings score the next token too and, with a joint vocabulary, are the source's as well
             (Press and Wolf, 2017).
         max_length: longest source in tokens; longer texts are translated in parts.
+        max_ratio: a translation has at most so many tokens for each of its source, and 10 more.
         dropout: locked dropout between layers, on the outputs and on what attention reads.
         input_dropout, embedding_dropout: see `zoo.core.embedding.TokenEmbedding`.
         weight_dropout: share of the recurrent matrices' weights dropped.
@@ -105,6 +105,7 @@ class Translator(PretrainedModel):
         num_heads: int = 8,
         tied: bool = True,
         max_length: int | None = None,
+        max_ratio: float = 2.0,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
@@ -114,9 +115,10 @@ class Translator(PretrainedModel):
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
         if source_vocab_size is not None or source_tokenizer is not None:
-            source_vocab_size = agreed_vocab_size(source_vocab_size, source_tokenizer)
+            source_vocab_size = agreed_vocab_size(source_vocab_size, source_tokenizer, "source_")
         if max_length is not None and max_length < 2:
             raise ValueError(f"max_length is {max_length}, but must be at least 2, a token and the end")
+        _check_ratios(0.0, max_ratio)
         check_probability("label_smoothing", label_smoothing)
         self.config = {
             "vocab_size": vocab_size,
@@ -130,6 +132,7 @@ class Translator(PretrainedModel):
             "num_heads": num_heads,
             "tied": tied,
             "max_length": max_length,
+            "max_ratio": max_ratio,
             "dropout": dropout,
             "input_dropout": input_dropout,
             "embedding_dropout": embedding_dropout,
@@ -141,6 +144,7 @@ class Translator(PretrainedModel):
         self.end_id = vocab_size
         self.source_end_id = vocab_size if source_vocab_size is None else source_vocab_size
         self.max_length = max_length
+        self.max_ratio = max_ratio
         self.label_smoothing = label_smoothing
         dropouts: dict[str, Any] = {
             "dropout": dropout,
@@ -167,7 +171,6 @@ class Translator(PretrainedModel):
             hidden_size=hidden_size,
             num_layers=num_layers,
             cell=encoder_cell or cell,
-            embedding_std=embedding_size**-0.5,
             **dropouts,
         )
         if tied and source_vocab_size is None:
@@ -228,7 +231,7 @@ class Translator(PretrainedModel):
         length_penalty: float = 1.0,
         no_repeat_ngram_size: int | None = None,
         min_ratio: float = 0.0,
-        max_ratio: float = 2.0,
+        max_ratio: float | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> list[list[Translation]]:
         """Translate texts; they are sorted by length, batched, and given back in their order.
@@ -239,7 +242,8 @@ class Translator(PretrainedModel):
         Args:
             texts: N texts.
             num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
-            min_ratio, max_ratio: fewest and most tokens, relative to the source's (10 more are always allowed).
+            min_ratio: fewest tokens for each of the source.
+            max_ratio: most tokens for each of the source, and 10 more; None for the model's own.
             batch_tokens: source tokens in a batch, padding included.
 
         Returns:
@@ -249,10 +253,8 @@ class Translator(PretrainedModel):
             ValueError: an option outside its range.
         """
         beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
-        if not 0 <= min_ratio <= max_ratio <= MAX_RATIO:
-            raise ValueError(
-                f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max <= {MAX_RATIO:,}"
-            )
+        max_ratio = self.max_ratio if max_ratio is None else max_ratio
+        _check_ratios(min_ratio, max_ratio)
         parts = [self._parts(text) for text in texts]
         rows = self.source_rows([part for several in parts for part in several])
         found = iter(self._search(rows, beams, min_ratio, max_ratio, batch_tokens))
@@ -275,26 +277,10 @@ class Translator(PretrainedModel):
 
     def _parts(self, text: str) -> list[str]:
         """The text, in parts that are no longer than `max_length`; [] if there is nothing in it."""
-        if not text.strip():
-            return []
-        pieces = self.require_source_tokenizer().pieces(text)
-        if self.max_length is None or len(pieces) < self.max_length:
-            return [text]
-        parts, begin = [], 0
-        while begin < len(pieces):
-            part = pieces[begin : begin + self.max_length - 1]
-            if begin + len(part) < len(pieces):
-                ends = (self._last_end(part, cut) for cut in CUTS)
-                part = part[: next((end for end in ends if end), len(part))]
-            parts.append("".join(part))
-            begin += len(part)
-        return [part for part in parts if part.strip()]
-
-    @staticmethod
-    def _last_end(pieces: list[str], cut: re.Pattern[str]) -> int:
-        """How many pieces there are up to the last that ends as `cut` says, in the second half; 0 for none."""
-        ends = (end for end in range(len(pieces), len(pieces) // 2, -1) if cut.search(pieces[end - 1]))
-        return next(ends, 0)
+        text = text.strip()
+        if self.max_length is None:
+            return [text] if text else []
+        return cut_text(self.require_source_tokenizer().pieces(text), self.max_length - 1)
 
     @torch.inference_mode()
     def _search(
@@ -315,7 +301,7 @@ class Translator(PretrainedModel):
                     state,
                     end_id=self.end_id,
                     min_new_tokens=[int(min_ratio * length) for length in lengths.tolist()],
-                    max_new_tokens=[int(max_ratio * length) + 10 for length in lengths.tolist()],
+                    max_new_tokens=[int(max_ratio * length) + FREE_TOKENS for length in lengths.tolist()],
                     options=beams,
                     memory=memory,
                     banned=[] if unknown is None else [unknown],
@@ -329,6 +315,7 @@ class Translator(PretrainedModel):
 
         Both sides end with `</s>`, their end token. Raises ValueError for a translator without attention.
         """
+        source, target = source.strip(), target.strip()
         device = self.bridge.linear.weight.device
         batch = TranslationBatch(*(part.to(device) for part in self.batch([source], [target])))
         with evaluating(self), torch.inference_mode():
@@ -342,6 +329,13 @@ class Translator(PretrainedModel):
     def batch(self, sources: Sequence[str], targets: Sequence[str]) -> TranslationBatch:
         """Texts and their translations as one batch, on the CPU."""
         return TranslationBatch(*pad(self.source_rows(sources)), *pad(self.target_rows(targets)))
+
+
+def _check_ratios(min_ratio: float, max_ratio: float) -> None:
+    if not 0 <= min_ratio <= max_ratio <= MAX_RATIO:
+        raise ValueError(
+            f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max <= {MAX_RATIO:,}"
+        )
 
 
 def _rows(tokenizer: TextTokenizer, texts: Sequence[str], end_id: int) -> list[Tensor]:
