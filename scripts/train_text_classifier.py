@@ -75,7 +75,6 @@ class TextClassifierOptions:
         bidirectional: Read each text from both ends.
         residual: Pre-norm residual connections round the layers; worth it from three layers on.
         pooling: What is made of the outputs: last, mean, max or attention, or several joined by +.
-        average_embeddings: Join the mean of the embeddings, a bag of words and n-grams, to what is pooled.
         ngram_order: Longest n-gram with an embedding of its own; 1 for none.
         ngram_buckets: Rows of each n-gram table.
         dropout: Locked dropout between layers, and dropout before the labels' scores.
@@ -115,7 +114,6 @@ class TextClassifierOptions:
     bidirectional: bool = True
     residual: bool = False
     pooling: str = "mean+max"
-    average_embeddings: bool = False
     ngram_order: int = 4
     ngram_buckets: int = 20_000
     dropout: float = 0.4
@@ -328,15 +326,7 @@ def _starting_model(
     options: TextClassifierOptions, data: ClassificationData, tokenizer: TextTokenizer, source: TextGenerator | None
 ) -> TextClassifier:
     values = asdict(options)
-    names = [
-        *FROM_SOURCE,
-        "multi_label",
-        "bidirectional",
-        "pooling",
-        "average_embeddings",
-        "max_length",
-        "label_smoothing",
-    ]
+    names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "max_length", "label_smoothing"]
     names += [name for name in values if name.endswith("dropout")]
     with as_input_error():
         model = TextClassifier(

@@ -51,8 +51,7 @@ def batch_of(rows, targets):
 def test_scores_loss_and_gradients_are_those_of_each_text_alone(pooling, data, cell):
     """Any lengths, any padding, any order: the batch's loss and gradients are the means over its texts."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
-    options = {"residual": data.draw(st.booleans()), "average_embeddings": data.draw(st.booleans())}
-    model = make(cell=cell, pooling=pooling, num_layers=2, **options).double()
+    model = make(cell=cell, pooling=pooling, num_layers=2, residual=data.draw(st.booleans())).double()
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
     targets = [n % 3 for n in range(len(rows))]
@@ -243,13 +242,7 @@ def test_classify_leaves_the_mode_as_it_was():
 
 
 def test_saved_and_loaded_it_says_the_same(tmp_path):
-    options = {
-        "pooling": "attention+last",
-        "average_embeddings": True,
-        "max_length": 9,
-        "class_weights": [1.0, 2.0, 3.0],
-        "multi_label": True,
-    }
+    options = {"pooling": "attention+last", "max_length": 9, "class_weights": [1.0, 2.0, 3.0], "multi_label": True}
     model = make_with_tokenizer(**options, residual=True)
     model.save_pretrained(tmp_path)
     loaded = TextClassifier.from_pretrained(tmp_path)

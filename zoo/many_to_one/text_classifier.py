@@ -64,7 +64,7 @@ class Explanation:
             embedding adds to the label's log-odds, negative where it speaks against the label; they sum to what the
             whole text adds to those of embeddings of zero.
         method: `attention`, or `integrated gradients` (Sundararajan et al., "Axiomatic attribution for deep networks",
-            2017, eq. 3) where attention alone does not decide.
+            2017, eq. 3) where the pooling is not attention alone.
     """
 
     label: str
@@ -89,9 +89,6 @@ class TextClassifier(PretrainedModel):
         bidirectional: read each text from both ends.
         residual: see `RecurrentCore`.
         pooling: one or several of `last`, `mean`, `max` and `attention`, joined by `+`; see `Pooling`.
-        average_embeddings: join the mean of the embeddings to what is pooled, so that the labels' scores also come
-            straight from the bag of words and n-grams, as in Joulin et al., "Bag of tricks for efficient text
-            classification", 2017.
         max_length: longest text in tokens; of a longer one the first quarter of that and the last three are kept.
         ngram_order, ngram_buckets: see `TokenEmbedding`.
         dropout: locked dropout between layers, and dropout on the pooled vector.
@@ -122,7 +119,6 @@ class TextClassifier(PretrainedModel):
         bidirectional: bool = True,
         residual: bool = False,
         pooling: str = "mean+max",
-        average_embeddings: bool = False,
         max_length: int | None = None,
         ngram_order: int = 1,
         ngram_buckets: int = 20_000,
@@ -157,7 +153,6 @@ class TextClassifier(PretrainedModel):
             "bidirectional": bidirectional,
             "residual": residual,
             "pooling": pooling,
-            "average_embeddings": average_embeddings,
             "max_length": max_length,
             "ngram_order": ngram_order,
             "ngram_buckets": ngram_buckets,
@@ -197,10 +192,8 @@ class TextClassifier(PretrainedModel):
             residual=residual,
         )
         self.pooling = Pooling(tuple(pooling.split("+")), self.core.output_size, self.core.num_directions)
-        self.average = Pooling(("mean",), embedding_size, num_directions=1) if average_embeddings else None
         self.dropout = nn.Dropout(dropout)
-        pooled_size = self.pooling.output_size + (embedding_size if average_embeddings else 0)
-        self.output = nn.Linear(pooled_size, len(labels))
+        self.output = nn.Linear(self.pooling.output_size, len(labels))
         nn.init.zeros_(self.output.bias)
         # Not saved: config.json has them.
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -218,10 +211,7 @@ class TextClassifier(PretrainedModel):
             embedded = embedded * F.dropout(embedded.new_ones(*embedded.shape[:2], 1), self.word_dropout)
         lengths = lengths.to(embedded.device)
         outputs, _ = self.core(embedded, None, lengths)
-        pooled = self.pooling(outputs, lengths)
-        if self.average is not None:
-            pooled = torch.cat([pooled, self.average(embedded, lengths)], dim=-1)
-        scores = self.output(self.dropout(pooled))
+        scores = self.output(self.dropout(self.pooling(outputs, lengths)))
         return scores.to(torch.promote_types(scores.dtype, torch.float32)), outputs
 
     def loss(self, batch: TextBatch) -> Tensor:
@@ -303,7 +293,7 @@ class TextClassifier(PretrainedModel):
         (row,) = self.encode([text])
         tokens = self.shorten(row)[None].long().to(self.output.weight.device)
         lengths = torch.tensor([tokens.shape[1]], device=tokens.device)
-        by_attention = self.pooling.kinds == ("attention",) and self.average is None
+        by_attention = self.pooling.kinds == ("attention",)
         with evaluating(self), torch.no_grad():
             embedded = self.embedding(tokens, None, lengths)[0]
             scores, outputs = self._scores(embedded, lengths)
