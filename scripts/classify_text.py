@@ -10,13 +10,12 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from zoo.command_line import parse_options, run_script
 from zoo.data.labelled_rows import names_in, text_of
-from zoo.data.lines import read_lines
+from zoo.data.lines import in_chunks, read_lines
 from zoo.data.records import is_record_file, read_records
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
@@ -71,10 +70,7 @@ def main() -> int:
     model = TextClassifier.from_pretrained(options.run).to(choose_device(options.device))
     typed = sys.stdin.isatty() and not options.texts and options.file is None
     cut = 0
-    while chunk := list(islice(items, 1 if typed else CHUNK)):
-        for item in chunk:
-            if not item.text.strip():
-                raise InputError(f"{item.place} is empty: there is nothing in it to classify")
+    for chunk in in_chunks(_with_text(items), 1 if typed else CHUNK):
         with as_input_error():
             rows = model.encode([item.text for item in chunk])
         kept = [model.shorten(row) for row in rows]
@@ -104,6 +100,13 @@ def _items(options: ClassificationOptions) -> Iterator[Item]:
         return _lines(options.file.open("rb"), str(options.file))
     except OSError as error:
         raise InputError(f"{options.file} cannot be read ({error.strerror})") from None
+
+
+def _with_text(items: Iterator[Item]) -> Iterator[Item]:
+    for item in items:
+        if not item.text.strip():
+            raise InputError(f"{item.place} is empty: there is nothing in it to classify")
+        yield item
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[Item]:

@@ -57,6 +57,7 @@ class TranslatorOptions:
         joint: One vocabulary for both languages instead of one each.
         tokenizer_size: The most tokens in a vocabulary.
         min_frequency: Characters or words rarer than this are unknown, so that the model learns what to make of those.
+        init_from: A translator's run to go on from on other pairs, with its tokenizers and sizes.
         cell: rnn, lstm, gru, mingru or minlstm.
         encoder_cell: The encoder's cell, if it is to be another.
         attention: How the decoder looks at the source; none for the plain pattern, which has but its state.
@@ -87,6 +88,7 @@ class TranslatorOptions:
     joint: bool = False
     tokenizer_size: int | None = None
     min_frequency: int = 2
+    init_from: str | None = None
     cell: str = "lstm"
     encoder_cell: str | None = None
     attention: Literal["none", "additive", "general", "multihead"] = "multihead"
@@ -264,14 +266,14 @@ def main() -> int:
 def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[Translator, ParallelTexts, int]:
     """The model, the pairs to train on, and how many are too long for that."""
     sides = (data.train.sources, data.train.targets)
-    vocabularies = [[*sides[0], *sides[1]]] if options.joint else [*sides]
-    tokenizers = [
-        TextTokenizer.train(texts, options.level, options.tokenizer_size, min_frequency=options.min_frequency)
-        for texts in vocabularies
-    ]
+    before = None if options.init_from is None else _trained_before(options.init_from)
+    if before is not None:
+        source_tokenizer, tokenizer = before.source_tokenizer, before.require_tokenizer()
+    else:
+        source_tokenizer, tokenizer = _tokenizers(options, *sides)
     sources, targets = (
-        [len(row) + 1 for row in tokenizer.encode_rows(texts)]
-        for tokenizer, texts in zip((tokenizers[0], tokenizers[-1]), sides, strict=True)
+        [len(row) + 1 for row in tokens.encode_rows(texts)]
+        for tokens, texts in zip((source_tokenizer or tokenizer, tokenizer), sides, strict=True)
     )
     kept = [n for n, lengths in enumerate(zip(sources, targets, strict=True)) if max(lengths) <= options.longest]
     if not kept:
@@ -280,19 +282,39 @@ def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[
         )
     values = asdict(options)
     names = ["embedding_size", "hidden_size", "num_layers", "cell", "encoder_cell", "num_heads", "tied"]
-    names += ["label_smoothing", *(name for name in values if name.endswith("dropout"))]
+    config = {name: values[name] for name in names}
+    config["attention"] = None if options.attention == "none" else options.attention
+    if before is not None:
+        config = before.config
+    config |= {name: value for name, value in values.items() if name.endswith("dropout")}
+    # Twice what it has seen it may well do; much longer texts are better cut.
+    config |= {"label_smoothing": options.label_smoothing, "max_length": 2 * max(sources[n] for n in kept)}
+    config["max_ratio"] = _ratio([sources[n] for n in kept], [targets[n] for n in kept])
     with as_input_error():
-        model = Translator(
-            tokenizer=tokenizers[-1],
-            source_tokenizer=None if options.joint else tokenizers[0],
-            attention=None if options.attention == "none" else options.attention,
-            # Twice what it has seen it may well do; much longer texts are better cut.
-            max_length=2 * max(sources[n] for n in kept),
-            max_ratio=_ratio([sources[n] for n in kept], [targets[n] for n in kept]),
-            **{name: values[name] for name in names},
-        )
+        model = Translator(tokenizer=tokenizer, source_tokenizer=source_tokenizer, **config)
+    if before is not None:
+        model.load_state_dict(before.state_dict())
     pairs = ParallelTexts(*([texts[n] for n in kept] for texts in sides))
     return model, pairs, len(data.train) - len(kept)
+
+
+def _trained_before(run: str) -> Translator:
+    model, _ = Translator.to_start_from(run)
+    with as_input_error():
+        model.require_source_tokenizer()
+    print(f"starting from {run}: its tokenizers, cells and sizes are used")
+    return model
+
+
+def _tokenizers(
+    options: TranslatorOptions, sources: list[str], targets: list[str]
+) -> tuple[TextTokenizer | None, TextTokenizer]:
+    """The source's, None where it shares the target's, and the target's."""
+
+    def trained(texts: list[str]) -> TextTokenizer:
+        return TextTokenizer.train(texts, options.level, options.tokenizer_size, options.min_frequency)
+
+    return (None, trained([*sources, *targets])) if options.joint else (trained(sources), trained(targets))
 
 
 def _ratio(sources: list[int], targets: list[int]) -> float:

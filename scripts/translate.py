@@ -10,14 +10,13 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
 from zoo.command_line import parse_options, run_script
-from zoo.data.lines import read_lines
+from zoo.data.lines import in_chunks, read_lines
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.alignments import draw_alignment
@@ -82,7 +81,7 @@ def main() -> int:
     # Not among the lines, if both go to the terminal.
     silent = typed or bool(options.texts) or sys.stdout.isatty()
     with tqdm(unit=" lines", disable=True if silent else None) as progress:
-        while chunk := list(islice(lines, 1 if typed else CHUNK)):
+        for chunk in in_chunks(lines, 1 if typed else CHUNK):
             found = model.translations(chunk, **settings)
             for text, translations in zip(chunk, found, strict=True):
                 unfinished += not translations[0].finished

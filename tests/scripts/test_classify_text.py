@@ -86,10 +86,10 @@ def test_an_empty_input_gives_nothing(classify: Run) -> None:
 @pytest.mark.parametrize(
     ("stdin", "arguments", "match"),
     [
-        (b"fine\n\nbad\n", [], "standard input, line 2 is empty"),
+        (b"\nbad\n", [], "standard input, line 1 is empty"),
         (b"", [""], "text 1 is empty"),
         (b"Zo\xeb\n", [], "standard input, line 1 is not UTF-8"),
-        (b"fine\n" + b"x" * 10_000_000 + b"\n", [], "standard input, line 2 has more than"),
+        (b"x" * 10_000_000 + b"\n", [], "standard input, line 1 has more than"),
         (b"", ["--file", "no.txt"], "no.txt"),
         (b"", ["--file", "no.csv"], "no.csv: no such file"),
         (b"", ["fine", "--top_k", "0"], "top_k is 0"),
@@ -102,6 +102,13 @@ def test_an_empty_input_gives_nothing(classify: Run) -> None:
 def test_bad_input(classify: Run, stdin: bytes, arguments: list[str], match: str) -> None:
     result = classify(*arguments, stdin=stdin)
     assert result.is_an_error(match), result
+
+
+@pytest.mark.parametrize("fault", [b"", b"\0", b"\xff"])
+def test_what_stands_before_a_faulty_line_is_classified(classify: Run, fault: bytes) -> None:
+    result = classify(stdin=b"fine\nawful\n" + fault + b"\nfine\n")
+    assert (result.code, result.out) == (2, classify("fine", "awful").out)
+    assert result.err.startswith("error: standard input, line 3 ") and result.err.count("\n") == 1
 
 
 def test_a_missing_column_names_those_there_are(classify: Run, tmp_path: Path) -> None:

@@ -189,6 +189,28 @@ def test_chrf_decides_where_bleu_has_nothing_to_count(train_translator: Run, tmp
     assert figures(tmp_path / "run")["best_step"] == best["step"]
 
 
+@pytest.mark.parametrize("joint", [False, True], ids=["apart", "joint"])
+def test_init_from_takes_weights_and_tokenizers(train_translator: Run, tmp_path: Path, joint: bool) -> None:
+    assert train_translator(tmp_path / "first", *(["--joint"] if joint else []), max_steps=30).code == 0
+    data = write_files(tmp_path / "train", [("a bird sings", "un oiseau chante"), *PAIRS])
+    slow = {"learning_rate": 1e-9, "matrix_learning_rate": 1e-9, "max_steps": 1, "evaluations": 1}
+    result = train_translator(
+        tmp_path / "run", data=data, validation_data=data, init_from=tmp_path / "first", dropout=0.3, cell="gru", **slow
+    )
+    assert result.code == 0, result
+    assert f"starting from {tmp_path / 'first'}: its tokenizers, cells and sizes are used" in result.out
+    first, second = (Translator.from_pretrained(tmp_path / name) for name in ("first", "run"))
+    assert second.config == first.config | {"dropout": 0.3, "max_ratio": second.max_ratio}
+    assert second.translate(["a dog", "two cats"]) == first.translate(["a dog", "two cats"])
+
+
+def test_init_from_another_architecture_is_refused(
+    train_translator: Run, tmp_path: Path, finished_classifier: Path
+) -> None:
+    result = train_translator(tmp_path / "run", init_from=finished_classifier)
+    assert result.is_an_error("is of a TextClassifier, but a Translator was expected")
+
+
 def test_what_did_not_end_is_said(train_translator: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = Translation("un un", 0.0, False, 2)
     monkeypatch.setattr(Translator, "translations", lambda self, texts, **options: [[cut]] * len(texts))

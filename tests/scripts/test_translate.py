@@ -208,8 +208,8 @@ def test_a_reader_who_has_enough(finished_translator: Path, spawn: Callable[...,
     ("stdin", "arguments", "match"),
     [
         (b"Zo\xeb\n", [], "standard input, line 1 is not UTF-8"),
-        (b"dog\n\0\n", [], "standard input, line 2 has a NUL byte"),
-        (b"dog\n" + b"x" * 10_000_000 + b"\n", [], "standard input, line 2 has more than"),
+        (b"\0\ndog\n", [], "standard input, line 1 has a NUL byte"),
+        (b"x" * 10_000_000 + b"\n", [], "standard input, line 1 has more than"),
         (b"", ["--file", "no.txt"], "no.txt cannot be read"),
         (b"", ["--file", "/"], "/ cannot be read (Is a directory)"),
         (b"", ["dog", "--file", "a.txt"], "texts and --file were both given"),
@@ -232,6 +232,12 @@ def test_a_reader_who_has_enough(finished_translator: Path, spawn: Callable[...,
 def test_bad_input(translate: Run, stdin: bytes, arguments: list[str], match: str) -> None:
     result = translate(*arguments, stdin=stdin)
     assert result.is_an_error(match), result
+
+
+def test_what_stands_before_a_faulty_line_is_translated(translate: Run) -> None:
+    result = translate(stdin=f"{TEXTS[0]}\n\n\0\n".encode())
+    assert (result.code, result.out) == (2, translate(TEXTS[0]).out + "\n")
+    assert result.err.startswith("error: standard input, line 3 has a NUL byte")
 
 
 def test_a_run_of_another_architecture(

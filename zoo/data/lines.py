@@ -6,9 +6,11 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from zoo.errors import InputError
+
+Item = TypeVar("Item")
 
 MAX_CHARACTERS = 1_000_000
 """A longer line (or CSV row) is refused, so that a file cannot fill the memory."""
@@ -48,6 +50,23 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         if len(line) > MAX_CHARACTERS:
             raise too_long(place)
         yield number, line
+
+
+def in_chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """The items, `size` at a time; those before a faulty one come first, and then its InputError."""
+    chunk: list[Item] = []
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except InputError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
 
 
 @contextmanager
