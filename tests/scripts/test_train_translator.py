@@ -200,7 +200,9 @@ def test_init_from_takes_weights_and_tokenizers(train_translator: Run, tmp_path:
     assert result.code == 0, result
     assert f"starting from {tmp_path / 'first'}: its tokenizers, cells and sizes are used" in result.out
     first, second = (Translator.from_pretrained(tmp_path / name) for name in ("first", "run"))
-    assert second.config == first.config | {"dropout": 0.3, "max_ratio": second.max_ratio}
+    # Limits of length are those of the new pairs.
+    limits = {"max_length": second.max_length, "max_ratio": second.max_ratio}
+    assert second.config == first.config | {"dropout": 0.3} | limits
     assert second.translate(["a dog", "two cats"]) == first.translate(["a dog", "two cats"])
 
 

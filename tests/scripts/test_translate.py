@@ -109,7 +109,7 @@ def test_a_text_much_longer_than_any_in_training_is_translated_in_parts(translat
     assert (result.code, result.err) == (0, "1 texts are much longer than any in training: translated in parts\n")
     first, second = (json.loads(line)["translations"][0] for line in result.out.splitlines())
     assert (first["parts"], second["parts"]) == (1, 4)
-    assert second["text"].count(".") == 8
+    assert second["text"].count(".") >= 4
 
 
 def test_what_has_no_end_is_said_to_be_cut(translate: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +19,15 @@ def test_a_signal_is_noted(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """A shell starts background jobs with Ctrl-C ignored, and pytest may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_a_second_ctrl_c_stops_at_once() -> None:
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
