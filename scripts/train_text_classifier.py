@@ -142,15 +142,11 @@ FROM_SOURCE = ("cell", "embedding_size", "hidden_size", "num_layers", "residual"
 @dataclass
 class TextClassifierTraining(TrainingOptions):
     __doc__ = TrainingOptions.__doc__
+    usual_minutes = 1.0
 
     out: Path = Path("runs/text_classifier")
     batch_size: int = 128
     learning_rate: float = 8e-3
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
-            self.max_minutes = 1.0
-        super().__post_init__()
 
 
 class Encoded:

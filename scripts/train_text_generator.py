@@ -98,13 +98,9 @@ class TextGeneratorOptions:
 @dataclass
 class TextGeneratorTraining(TrainingOptions):
     __doc__ = TrainingOptions.__doc__
+    usual_minutes = 2.0
 
     out: Path = Path("runs/text_generator")
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
-            self.max_minutes = 2.0
-        super().__post_init__()
 
 
 class LanguageModelling:

@@ -116,15 +116,11 @@ class TranslatorOptions:
 @dataclass
 class TranslatorTraining(TrainingOptions):
     __doc__ = TrainingOptions.__doc__
+    usual_minutes = 1.0
 
     out: Path = Path("runs/translator")
     batch_size: int = 128
     learning_rate: float = 4e-3
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
-            self.max_minutes = 1.0
-        super().__post_init__()
 
 
 class Encoded:

@@ -36,6 +36,9 @@ class TrainingOptions:
         tensorboard: Write TensorBoard event files too (needs the extra `tensorboard`).
     """
 
+    # How long a script trains where no limit is given; 0 if one must be. No option, and so without a type.
+    usual_minutes = 0.0
+
     out: Path
     overwrite: bool = False
     resume: bool = False
@@ -59,6 +62,8 @@ class TrainingOptions:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
+            self.max_minutes = self.usual_minutes or None
         limits = {"epochs": self.epochs, "max_steps": self.max_steps, "max_minutes": self.max_minutes}
         if all(limit is None for limit in limits.values()):
             raise ValueError("one of epochs, max_steps and max_minutes must be given, or training would not end")
