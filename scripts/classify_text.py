@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal
 
 from zoo.command_line import parse_options, run_script
+from zoo.data.given_texts import GivenText, are_typed, given_texts
 from zoo.data.labelled_rows import names_in, text_of
-from zoo.data.lines import in_chunks, read_lines
+from zoo.data.lines import in_chunks
 from zoo.data.records import is_record_file, read_records
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
@@ -55,11 +56,6 @@ class ClassificationOptions:
     device: str = "cpu"
 
 
-class Item(NamedTuple):
-    place: str  # what an error calls it
-    text: str
-
-
 def main() -> int:
     (options,) = parse_options(__doc__ or "", ClassificationOptions, positional=("run", "texts"))
     if options.top_k < 1:
@@ -68,7 +64,7 @@ def main() -> int:
         raise InputError("--picture draws the explanation of one text: give one text and --explain")
     items = _items(options)
     model = TextClassifier.from_pretrained(options.run).to(choose_device(options.device))
-    typed = sys.stdin.isatty() and not options.texts and options.file is None
+    typed = are_typed(options.texts, options.file)
     cut = 0
     for chunk in in_chunks(_with_text(items), 1 if typed else CHUNK):
         with as_input_error():
@@ -83,43 +79,26 @@ def main() -> int:
     return 0
 
 
-def _items(options: ClassificationOptions) -> Iterator[Item]:
-    if options.texts and options.file is not None:
-        raise InputError("texts and --file were both given; the texts can come from one of them only")
-    if options.texts:
-        # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be printed.
-        texts = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in options.texts]
-        return (Item(f"text {number}", text) for number, text in enumerate(texts, start=1))
-    if options.file is None:
-        if sys.stdin.isatty():
-            print("a text a line; Ctrl-D ends", file=sys.stderr)
-        return _lines(sys.stdin.buffer, "standard input")
-    if is_record_file(options.file):
+def _items(options: ClassificationOptions) -> Iterator[GivenText]:
+    if options.file is not None and not options.texts and is_record_file(options.file):
         return _records(options.file, options)
-    try:
-        return _lines(options.file.open("rb"), str(options.file))
-    except OSError as error:
-        raise InputError(f"{options.file} cannot be read ({error.strerror})") from None
+    return given_texts(options.texts, options.file)
 
 
-def _with_text(items: Iterator[Item]) -> Iterator[Item]:
+def _with_text(items: Iterator[GivenText]) -> Iterator[GivenText]:
     for item in items:
         if not item.text.strip():
             raise InputError(f"{item.place} is empty: there is nothing in it to classify")
         yield item
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[Item]:
-    return (Item(f"{name}, line {number:,}", line) for number, line in read_lines(file, name))
-
-
-def _records(file: Path, options: ClassificationOptions) -> Iterator[Item]:
+def _records(file: Path, options: ClassificationOptions) -> Iterator[GivenText]:
     text_columns = names_in(options.text_column, "+")
     for record in read_records(file, None if options.columns is None else names_in(options.columns, ",")):
-        yield Item(record.place, text_of(record, text_columns))
+        yield GivenText(record.place, text_of(record, text_columns))
 
 
-def _line(item: Item, found: Classification, options: ClassificationOptions, model: TextClassifier) -> str:
+def _line(item: GivenText, found: Classification, options: ClassificationOptions, model: TextClassifier) -> str:
     explanation = model.explain(item.text) if options.explain else None
     if explanation is not None and options.picture is not None:
         title = f"{explanation.label} ({explanation.probability:.0%}), by {explanation.method}"

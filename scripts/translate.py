@@ -8,7 +8,6 @@ python scripts/translate.py runs/en-de "A dog runs on the beach." --alignments d
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,8 @@ from typing import Literal
 from tqdm import tqdm
 
 from zoo.command_line import parse_options, run_script
-from zoo.data.lines import in_chunks, read_lines
+from zoo.data.given_texts import are_typed, given_texts
+from zoo.data.lines import in_chunks
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.alignments import draw_alignment
@@ -66,11 +66,11 @@ def main() -> int:
         raise InputError("--alignments draws the translation of one text: give one text")
     if options.alignments is not None and not options.alignments.parent.is_dir():
         raise InputError(f"--alignments is {options.alignments}, but there is no folder {options.alignments.parent}")
-    lines = _lines(options)
+    texts = given_texts(options.texts, options.file)
     model = Translator.from_pretrained(options.run).to(choose_device(options.device))
     if options.alignments is not None and model.decoder.attention is None:
         raise InputError(f"{options.run} was trained without attention: there is no alignment to draw")
-    typed = not options.texts and options.file is None and sys.stdin.isatty()
+    typed = are_typed(options.texts, options.file)
     settings = {
         name: getattr(options, name)
         for name in ("num_beams", "n_best", "length_penalty", "no_repeat_ngram_size", "min_ratio", "max_ratio")
@@ -81,7 +81,7 @@ def main() -> int:
     # Not among the lines, if both go to the terminal.
     silent = typed or bool(options.texts) or sys.stdout.isatty()
     with tqdm(unit=" lines", disable=True if silent else None) as progress:
-        for chunk in in_chunks(lines, 1 if typed else CHUNK):
+        for chunk in in_chunks((item.text for item in texts), 1 if typed else CHUNK):
             found = model.translations(chunk, **settings)
             for text, translations in zip(chunk, found, strict=True):
                 unfinished += not translations[0].finished
@@ -97,23 +97,6 @@ def main() -> int:
     if unfinished:
         print(f"{unfinished:,} translations were cut at their longest: raise --max_ratio", file=sys.stderr)
     return 0
-
-
-def _lines(options: TranslateOptions) -> Iterator[str]:
-    if options.texts and options.file is not None:
-        raise InputError("texts and --file were both given; the texts can come from one of them only")
-    if options.texts:
-        # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be printed.
-        return (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in options.texts)
-    if options.file is None:
-        if sys.stdin.isatty():
-            print("a text a line; Ctrl-D ends", file=sys.stderr)
-        return (line for _, line in read_lines(sys.stdin.buffer, "standard input"))
-    try:
-        file = options.file.open("rb")
-    except OSError as error:
-        raise InputError(f"{options.file} cannot be read ({error.strerror})") from None
-    return (line for _, line in read_lines(file, str(options.file)))
 
 
 def _shown(text: str, translations: list[Translation], options: TranslateOptions) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.image
 import pytest
 
+from zoo.data import given_texts
 from zoo.seq2seq import Translation, Translator
 
 Run = Callable[..., Any]
@@ -164,7 +165,7 @@ def test_lines_are_read_chunk_by_chunk_and_progress_is_on_stderr(
         translated += len(texts)
         return [[Translation(text.upper(), 0.0, True, 1)] for text in texts]
 
-    monkeypatch.setattr(translate_script, "read_lines", reader)
+    monkeypatch.setattr(given_texts, "read_lines", reader)
     monkeypatch.setattr(Translator, "translations", translations)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     result = translate()
