@@ -50,6 +50,7 @@ class TextGeneratorOptions:
         level: What a token is.
         tokenizer_size: The most tokens in the vocabulary.
         pretokenized: Words are already separated by blanks (Penn Treebank, WikiText); for level word.
+        lowercase: Take upper case for lower case: of use to a text classifier that starts from this run.
         init_from: A run or saved model to start from, with its tokenizer.
         window: Steps of truncated backpropagation; the state is carried from window to window.
         restart: Share of the rows that start a window from nothing instead, so that the model also learns to begin.
@@ -76,6 +77,7 @@ class TextGeneratorOptions:
     level: Literal["char", "word", "bpe"] = "char"
     tokenizer_size: int | None = None
     pretokenized: bool = False
+    lowercase: bool = False
     init_from: str | None = None
     window: int = 64
     restart: float = 0.05
@@ -217,7 +219,13 @@ def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
         print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model
-    tokenizer = TextTokenizer.train([text], options.level, options.tokenizer_size, pretokenized=options.pretokenized)
+    tokenizer = TextTokenizer.train(
+        [text],
+        options.level,
+        options.tokenizer_size,
+        pretokenized=options.pretokenized,
+        lowercase=options.lowercase,
+    )
     sizes = (
         "embedding_size",
         "hidden_size",
@@ -241,6 +249,8 @@ def _sources(data: str | None) -> list[str] | None:
 
 def _lossless(tokenizer: TextTokenizer, tokens: Tensor) -> bool:
     """Whether tokens say all of their text: unknown ones would make figures a character look better than they are."""
+    if tokenizer.lowercase:
+        return False
     if tokenizer.unknown_id is None:
         return True
     # Of words, a held-out text always has some that are unknown; of characters next to none, if training had none.
