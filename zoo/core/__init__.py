@@ -1,6 +1,7 @@
 """The shared recurrent core: cells, stack, attention, decoder. Tensors only."""
 
 from zoo.core.attention import ATTENTIONS, Attention, Memory
+from zoo.core.bridge import Bridge
 from zoo.core.cells import CELLS, Cell, get_cell
 from zoo.core.decoder import RecurrentDecoder
 from zoo.core.recurrent import RecurrentCore
@@ -11,6 +12,7 @@ __all__ = [
     "ATTENTIONS",
     "CELLS",
     "Attention",
+    "Bridge",
     "Cell",
     "CellWeights",
     "Memory",

@@ -1,9 +1,9 @@
-"""The encoder of an encoder-decoder, and the bridge from its last state to the decoder's first."""
+"""The encoder of an encoder-decoder."""
 
 import torch
 from torch import Tensor, nn
 
-from zoo.core import RecurrentCore, State
+from zoo.core import RecurrentCore
 from zoo.core.dropout import LockedDropout
 from zoo.core.embedding import TokenEmbedding
 from zoo.core.fused import last_outputs
@@ -99,24 +99,3 @@ class RecurrentEncoder(nn.Module):
 def _flat(part: Tensor) -> Tensor:
     """(L·D, B, H) -> (B, L·D·H)."""
     return part.transpose(0, 1).flatten(1)
-
-
-class Bridge(nn.Module):
-    """The decoder's first state from the encoder's last: tanh of a linear map, as in Bahdanau et al., 2015, A.2.2.
-
-    Since the map takes all of the one state and makes all of the other, the two may differ in cell, width and depth.
-
-    Args:
-        summary_size: width of what `RecurrentEncoder` sums its states up in.
-        core: any core of the decoder's cell and width.
-        num_layers: L, all layers of the decoder.
-    """
-
-    def __init__(self, summary_size: int, core: RecurrentCore, num_layers: int) -> None:
-        super().__init__()
-        self.shape = (core.cell.state_parts, num_layers, core.hidden_size)
-        self.linear = nn.Linear(summary_size, core.cell.state_parts * num_layers * core.hidden_size)
-
-    def forward(self, summary: Tensor) -> State:
-        """(B, summary_size) -> tensors (L, B, H)."""
-        return tuple(torch.tanh(self.linear(summary)).unflatten(1, self.shape).permute(1, 2, 0, 3))

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.core import Memory, RecurrentDecoder, State
+from zoo.core import Bridge, Memory, RecurrentDecoder, State
 from zoo.core.dropout import check_probability
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.text_parts import cut_text
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, Hypothesis, beam_search
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
-from zoo.seq2seq.encoder import Bridge, RecurrentEncoder
+from zoo.seq2seq.encoder import RecurrentEncoder
 
 # Sentences are translated so many source tokens, padding included, at a time.
 BATCH_TOKENS = 2_048
