@@ -6,7 +6,6 @@ python scripts/classify_text.py runs/surnames Kowalczyk Rossi
 """
 
 import hashlib
-import json
 import math
 import shlex
 from collections.abc import Iterable
@@ -34,7 +33,7 @@ from zoo.evaluation.classification import (
 )
 from zoo.evaluation.confusions import draw_confusions
 from zoo.evaluation.curves import draw_curves
-from zoo.files import write_atomically
+from zoo.files import write_atomically, write_json_lines
 from zoo.many_to_one import NgramClassifier, TextBatch, TextClassifier
 from zoo.one_to_many import TextGenerator
 from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
@@ -413,8 +412,7 @@ def _report(
         if not model.multi_label:
             draw_confusions(targets, predictions, model.labels, run.path / f"{name}_confusions.png")
             mistakes = confident_mistakes(split.texts, probabilities, targets, model.labels, MISTAKES)
-            lines = [json.dumps(mistake._asdict(), ensure_ascii=False) + "\n" for mistake in mistakes]
-            write_atomically(run.path / f"{name}_mistakes.jsonl", "".join(lines))
+            write_json_lines(run.path / f"{name}_mistakes.jsonl", [mistake._asdict() for mistake in mistakes])
         print(f"\n{name}:\n{table}\n")
         for title, key in (("network", name), ("n-gram models", f"markov_{name}"), ("commonest", f"majority_{name}")):
             if key in figures:

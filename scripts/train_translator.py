@@ -6,7 +6,6 @@ python scripts/translate.py runs/numbers "twenty-one thousand"
 """
 
 import hashlib
-import json
 import math
 import shlex
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ from zoo.errors import InputError, as_input_error
 from zoo.evaluation.alignments import draw_alignment
 from zoo.evaluation.curves import draw_curves
 from zoo.evaluation.translation import signatures, translation_figures, worst_translations
-from zoo.files import write_atomically
+from zoo.files import write_atomically, write_json_lines
 from zoo.seq2seq import TranslationBatch, Translator
 from zoo.seq2seq.translator import FREE_TOKENS
 from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
@@ -124,12 +123,17 @@ class TranslatorTraining(TrainingOptions):
 
 
 class Encoded:
-    """Pairs as the model takes them: two rows of tokens each, with their ends."""
+    """Pairs as the model takes them: two rows of tokens each, with their ends. Those with a longer row than `longest`
+    are left out."""
 
-    def __init__(self, texts: ParallelTexts, model: Translator) -> None:
-        self.texts = texts
-        self.sources = model.source_rows(texts.sources)
-        self.targets = model.target_rows(texts.targets)
+    def __init__(
+        self, texts: ParallelTexts, source_tokenizer: TextTokenizer, tokenizer: TextTokenizer, longest: float = math.inf
+    ) -> None:
+        sides = (texts.sources, texts.targets)
+        rows = (source_tokenizer.sentence_rows(texts.sources), tokenizer.sentence_rows(texts.targets))
+        kept = [n for n, pair in enumerate(zip(*rows, strict=True)) if max(map(len, pair)) <= longest]
+        self.texts = ParallelTexts(*([side[n] for n in kept] for side in sides))
+        self.sources, self.targets = ([side[n] for n in kept] for side in rows)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -215,11 +219,13 @@ def main() -> int:
         max_length_ratio=options.max_length_ratio,
         seed=training.seed,
     )
-    model, trained_on, dropped = _starting_model(options, data)
-    if dropped:
+    model, encoded = _starting_model(options, data)
+    if dropped := len(data.train) - len(encoded):
         data.notes.append(f"{dropped:,} training pairs have a side of more than {options.longest} tokens: left out")
-    encoded = Encoded(trained_on, model)
-    held_out = {name: Encoded(texts, model) for name, texts in {"validation": data.validation, **data.tests}.items()}
+    held_out = {
+        name: Encoded(texts, model.require_source_tokenizer(), model.require_tokenizer())
+        for name, texts in {"validation": data.validation, **data.tests}.items()
+    }
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = " + ".join(f"{size:,}" for size in (model.config["source_vocab_size"], model.config["vocab_size"]) if size)
     print(
@@ -259,39 +265,33 @@ def main() -> int:
     return 0
 
 
-def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[Translator, ParallelTexts, int]:
-    """The model, the pairs to train on, and how many are too long for that."""
-    sides = (data.train.sources, data.train.targets)
+def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[Translator, Encoded]:
+    """The model, and the pairs to train on: those that are not too long."""
     before = None if options.init_from is None else _trained_before(options.init_from)
     if before is not None:
         source_tokenizer, tokenizer = before.source_tokenizer, before.require_tokenizer()
     else:
-        source_tokenizer, tokenizer = _tokenizers(options, *sides)
-    sources, targets = (
-        [len(row) + 1 for row in tokens.encode_rows(texts)]
-        for tokens, texts in zip((source_tokenizer or tokenizer, tokenizer), sides, strict=True)
-    )
-    kept = [n for n, lengths in enumerate(zip(sources, targets, strict=True)) if max(lengths) <= options.longest]
-    if not kept:
+        source_tokenizer, tokenizer = _tokenizers(options, data.train)
+    encoded = Encoded(data.train, source_tokenizer or tokenizer, tokenizer, options.longest)
+    if not len(encoded):
         raise InputError(
             f"no training pair of {data.name} has at most {options.longest} tokens a side: raise --longest"
         )
     values = asdict(options)
-    names = ["embedding_size", "hidden_size", "num_layers", "cell", "encoder_cell", "num_heads", "tied"]
-    config = {name: values[name] for name in names}
-    config["attention"] = None if options.attention == "none" else options.attention
     if before is not None:
-        config = before.config
-    config |= {name: value for name, value in values.items() if name.endswith("dropout")}
+        config = dict(before.config)
+    else:
+        names = ["embedding_size", "hidden_size", "num_layers", "cell", "encoder_cell", "num_heads", "tied"]
+        config = {name: values[name] for name in names}
+        config["attention"] = None if options.attention == "none" else options.attention
+    config |= {name: value for name, value in values.items() if name.endswith(("dropout", "smoothing"))}
     # Twice what it has seen it may well do; much longer texts are better cut.
-    config |= {"label_smoothing": options.label_smoothing, "max_length": 2 * max(sources[n] for n in kept)}
-    config["max_ratio"] = _ratio([sources[n] for n in kept], [targets[n] for n in kept])
+    config |= {"max_length": 2 * max(map(len, encoded.sources)), "max_ratio": _ratio(encoded)}
     with as_input_error():
         model = Translator(tokenizer=tokenizer, source_tokenizer=source_tokenizer, **config)
     if before is not None:
         model.load_state_dict(before.state_dict())
-    pairs = ParallelTexts(*([texts[n] for n in kept] for texts in sides))
-    return model, pairs, len(data.train) - len(kept)
+    return model, encoded
 
 
 def _trained_before(run: str) -> Translator:
@@ -302,20 +302,21 @@ def _trained_before(run: str) -> Translator:
     return model
 
 
-def _tokenizers(
-    options: TranslatorOptions, sources: list[str], targets: list[str]
-) -> tuple[TextTokenizer | None, TextTokenizer]:
+def _tokenizers(options: TranslatorOptions, pairs: ParallelTexts) -> tuple[TextTokenizer | None, TextTokenizer]:
     """The source's, None where it shares the target's, and the target's."""
 
     def trained(texts: list[str]) -> TextTokenizer:
         return TextTokenizer.train(texts, options.level, options.tokenizer_size, options.min_frequency)
 
-    return (None, trained([*sources, *targets])) if options.joint else (trained(sources), trained(targets))
+    if options.joint:
+        return None, trained([*pairs.sources, *pairs.targets])
+    return trained(pairs.sources), trained(pairs.targets)
 
 
-def _ratio(sources: list[int], targets: list[int]) -> float:
+def _ratio(pairs: Encoded) -> float:
     """Tokens of a translation for each of its source, above the free ones, that do for all but one pair in 1,000."""
-    ratios = sorted((target - FREE_TOKENS) / source for source, target in zip(sources, targets, strict=True))
+    lengths = ((len(source), len(target)) for source, target in zip(pairs.sources, pairs.targets, strict=True))
+    ratios = sorted((target - FREE_TOKENS) / source for source, target in lengths)
     return max(1.0, ratios[int(0.999 * len(ratios))])
 
 
@@ -323,7 +324,6 @@ def _ratio(sources: list[int], targets: list[int]) -> float:
 def _figures(model: Translator, hypotheses: list[str], split: Encoded) -> dict[str, float]:
     """Of the translations, free-running; `nats_per_token` and `perplexity` are teacher-forced, of the references."""
     device = model.bridge.linear.weight.device
-    model.eval()
     nats, tokens = 0.0, 0
     for numbers in evaluation_batches(split.lengths(), EVALUATION_TOKENS):
         batch = TranslationBatch(*(part.to(device) for part in split.batch(numbers)))
@@ -346,8 +346,7 @@ def _report(
         found = hypotheses[name]
         write_atomically(run.path / f"{name}_translations.txt", "".join(" ".join(t.split()) + "\n" for t in found))
         worst = worst_translations(sources, found, references, WORST)
-        lines = [json.dumps(one._asdict(), ensure_ascii=False) + "\n" for one in worst]
-        write_atomically(run.path / f"{name}_worst.jsonl", "".join(lines))
+        write_json_lines(run.path / f"{name}_worst.jsonl", [one._asdict() for one in worst])
         print(f"\n{name}:")
         for source, translation, reference in list(zip(sources, found, references, strict=True))[:SAMPLES]:
             print(f"  {source}\n    -> {translation}\n     = {reference}")

@@ -1,12 +1,13 @@
-"""`write_atomically`: a file is there whole, or what stood there stays."""
+"""A file is there whole, or what stood there stays; and the lines of a JSON lines file."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo.files import write_atomically
+from zoo.files import write_atomically, write_json_lines
 
 
 @pytest.mark.parametrize(("content", "expected"), [(b"\x00\xff", b"\x00\xff"), ("Zoë\r\n", "Zoë\r\n".encode())])
@@ -55,3 +56,12 @@ def test_the_content_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, mo
 def test_a_folder_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         write_atomically(tmp_path / "nowhere" / "file", "new")
+
+
+def test_json_lines_are_an_object_a_line_in_letters_that_people_read(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": "Zoë\n東京", "score": 0.5}, {"text": "", "score": 1}]
+    write_json_lines(tmp_path / "file.jsonl", rows)
+    content = (tmp_path / "file.jsonl").read_text(encoding="utf-8")
+    assert "Zoë\\n東京" in content
+    assert content.endswith("}\n")
+    assert [json.loads(line) for line in content.splitlines()] == rows

@@ -71,3 +71,12 @@ def test_what_is_wrong_is_named(options, message):
         make(**options)
     with pytest.raises(ValueError, match="vocab_size is 0"):
         TokenEmbedding(0, 5)
+    with pytest.raises(ValueError, match="embedding_size is 0"):
+        TokenEmbedding(9, 0, std=None)
+
+
+def test_embeddings_that_also_score_start_smaller_the_wider_they_are():
+    torch.manual_seed(0)
+    for size in (16, 64):
+        embedding = TokenEmbedding(1000, size, std=None)
+        torch.testing.assert_close(embedding.tokens.weight.std() * size**0.5, torch.tensor(1.0), rtol=0.03, atol=0)

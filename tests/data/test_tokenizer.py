@@ -52,6 +52,7 @@ def test_round_trip_of_known_text(level: Level, text: str) -> None:
     known = TextTokenizer.train([text], level)
     ids = known.encode(text)
     assert known.unknown_id == 0
+    assert known.never_generated == [0]
     assert 0 not in ids
     assert known.decode(ids) == text
     assert known.decode(torch.tensor(ids)) == text
@@ -164,6 +165,7 @@ def test_vocabulary_is_cut_by_frequency_then_code_point() -> None:
     assert [four.id_to_token(i) for i in range(four.vocab_size)] == ["<unk>", "d"]
     assert BPE.vocab_size == 300
     assert BPE.unknown_id is None
+    assert BPE.never_generated == []
 
 
 def test_one_string_is_one_text() -> None:
@@ -288,3 +290,5 @@ def test_a_batch_is_its_texts_one_by_one(level: Level) -> None:
     tokenizer = TextTokenizer.train(texts, level, 300 if level == "bpe" else None)
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
     assert tokenizer.encode_batch([]) == []
+    for text, row in zip(texts, tokenizer.sentence_rows(texts), strict=True):
+        assert row.tolist() == [*tokenizer.encode(text), tokenizer.vocab_size]

@@ -1,5 +1,6 @@
 """Running a script's `main` in this process, and a tiny run to use."""
 
+import functools
 import importlib.util
 import io
 import itertools
@@ -19,41 +20,38 @@ from accelerate.state import AcceleratorState
 from zoo.command_line import run_script
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TINY = {
-    "max_steps": 4,
-    "evaluations": 2,
-    "hidden_size": 16,
-    "embedding_size": 8,
-    "ngram_buckets": 100,
-    "batch_size": 4,
-    "window": 8,
-    "markov_order": 3,
-    "device": "cpu",
-    "precision": "float32",
-}
-TINY_CLASSIFIER = {
-    "max_steps": 40,
-    "evaluations": 2,
-    "hidden_size": 12,
-    "embedding_size": 8,
-    "ngram_buckets": 100,
-    "ngram_order": 2,
-    "batch_size": 16,
-    "markov_order": 3,
-    "learning_rate": 0.02,
-    "device": "cpu",
-    "precision": "float32",
-}
-TINY_TRANSLATOR = {
-    "max_steps": 3,
-    "evaluations": 1,
-    "hidden_size": 8,
-    "embedding_size": 8,
-    "num_heads": 2,
-    "batch_size": 16,
-    "learning_rate": 0.02,
-    "device": "cpu",
-    "precision": "float32",
+# What makes a run of each training script tiny.
+TINY: dict[str, dict[str, object]] = {
+    "train_text_generator": {
+        "max_steps": 4,
+        "evaluations": 2,
+        "hidden_size": 16,
+        "embedding_size": 8,
+        "ngram_buckets": 100,
+        "batch_size": 4,
+        "window": 8,
+        "markov_order": 3,
+    },
+    "train_text_classifier": {
+        "max_steps": 40,
+        "evaluations": 2,
+        "hidden_size": 12,
+        "embedding_size": 8,
+        "ngram_buckets": 100,
+        "ngram_order": 2,
+        "batch_size": 16,
+        "markov_order": 3,
+        "learning_rate": 0.02,
+    },
+    "train_translator": {
+        "max_steps": 3,
+        "evaluations": 1,
+        "hidden_size": 8,
+        "embedding_size": 8,
+        "num_heads": 2,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+    },
 }
 TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
 
@@ -72,6 +70,7 @@ class Result:
         return self.code == 2 and one_line and match in self.err and self.out == ""
 
 
+@functools.cache
 def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
     assert spec is not None
@@ -138,8 +137,30 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return start
 
 
-def tiny(**changes: object) -> list[str]:
-    return [part for name, value in (TINY | changes).items() for part in (f"--{name}", str(value))]
+def tiny(script: str, **changes: object) -> list[str]:
+    """The options of a tiny run of a training script."""
+    options = {"device": "cpu", "precision": "float32"} | TINY[script] | changes
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def train_tiny(run: Callable[..., Result], script: str, out: Path, *arguments: object, **changes: object) -> Result:
+    return run(load(script), "--out", out, *tiny(script, **changes), *arguments)
+
+
+@pytest.fixture(scope="session")
+def finish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`finish(script, **changes)`: the folder of a tiny run that is trained to its end; not to be written to."""
+
+    def start(script: str, **changes: object) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / f"finished by {script}"
+        AcceleratorState._reset_state(True)
+        torch.set_num_threads(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [script, "--out", str(folder), *tiny(script, **changes)])
+            assert load(script).main() == 0
+        return folder
+
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -150,17 +171,14 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(run: Callable[..., Result], train_script: ModuleType, text_file: Path) -> Callable[..., Result]:
+def train(run: Callable[..., Result], text_file: Path) -> Callable[..., Result]:
     """`train(out, *arguments, **changes)`: a tiny run on `text_file`."""
-
-    def start(out: Path, *arguments: object, **changes: object) -> Result:
-        return run(train_script, "--out", out, *tiny(**({"data": text_file} | changes)), *arguments)
-
-    return start
+    return functools.partial(train_tiny, run, "train_text_generator", data=text_file)
 
 
-def tiny_classifier(**changes: object) -> list[str]:
-    return [part for name, value in (TINY_CLASSIFIER | changes).items() for part in (f"--{name}", str(value))]
+@pytest.fixture(scope="session")
+def finished_run(finish: Callable[..., Path], text_file: Path) -> Path:
+    return finish("train_text_generator", data=text_file, max_steps=6)
 
 
 @pytest.fixture(scope="session")
@@ -181,34 +199,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train_classifier(
-    run: Callable[..., Result], train_classifier_script: ModuleType, reviews: Path
-) -> Callable[..., Result]:
+def train_classifier(run: Callable[..., Result], reviews: Path) -> Callable[..., Result]:
     """`train_classifier(out, *arguments, **changes)`: a tiny run on `reviews`."""
-
-    def start(out: Path, *arguments: object, **changes: object) -> Result:
-        options = tiny_classifier(**({"data": reviews} | changes))
-        return run(train_classifier_script, "--out", out, *options, *arguments)
-
-    return start
+    return functools.partial(train_tiny, run, "train_text_classifier", data=reviews)
 
 
 @pytest.fixture(scope="session")
-def finished_classifier(
-    tmp_path_factory: pytest.TempPathFactory, train_classifier_script: ModuleType, reviews: Path
-) -> Path:
-    """A run that is trained once; not to be written to."""
-    folder = tmp_path_factory.mktemp("runs") / "finished classifier"
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny_classifier(data=reviews)])
-        assert train_classifier_script.main() == 0
-    return folder
-
-
-def tiny_translator(**changes: object) -> list[str]:
-    return [part for name, value in (TINY_TRANSLATOR | changes).items() for part in (f"--{name}", str(value))]
+def finished_classifier(finish: Callable[..., Path], reviews: Path) -> Path:
+    return finish("train_text_classifier", data=reviews)
 
 
 @pytest.fixture(scope="session")
@@ -231,43 +229,16 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train_translator(
-    run: Callable[..., Result], train_translator_script: ModuleType, sentences: Path
-) -> Callable[..., Result]:
+def train_translator(run: Callable[..., Result], sentences: Path) -> Callable[..., Result]:
     """`train_translator(out, *arguments, **changes)`: a tiny run on `sentences`."""
-
-    def start(out: Path, *arguments: object, **changes: object) -> Result:
-        options = tiny_translator(**({"data": sentences} | changes))
-        return run(train_translator_script, "--out", out, *options, *arguments)
-
-    return start
+    return functools.partial(train_tiny, run, "train_translator", data=sentences)
 
 
 @pytest.fixture(scope="session")
-def finished_translator(
-    tmp_path_factory: pytest.TempPathFactory, train_translator_script: ModuleType, sentences: Path
-) -> Path:
-    """A run that is trained once, until it translates most of `sentences`; not to be written to."""
-    folder = tmp_path_factory.mktemp("runs") / "finished translator"
-    options = tiny_translator(data=sentences, hidden_size=32, embedding_size=16, max_steps=140, evaluations=2)
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", "--out", str(folder), *options])
-        assert train_translator_script.main() == 0
-    return folder
-
-
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, train_script: ModuleType, text_file: Path) -> Path:
-    """A run that is trained once; not to be written to."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny(data=text_file, max_steps=6)])
-        assert train_script.main() == 0
-    return folder
+def finished_translator(finish: Callable[..., Path], sentences: Path) -> Path:
+    """A run that translates most of `sentences`."""
+    options = {"hidden_size": 32, "embedding_size": 16, "max_steps": 140, "evaluations": 2}
+    return finish("train_translator", data=sentences, **options)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 Run = Callable[..., Any]
@@ -29,24 +27,13 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(
-    tmp_path_factory: pytest.TempPathFactory,
-    train_script: ModuleType,
-    tiny_arguments: Callable[..., list[str]],
-    text_file: Path,
-) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "unbroken"
-    AcceleratorState._reset_state(True)
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", "--out", str(folder), *tiny_arguments(data=text_file, **OPTIONS)])
-        assert train_script.main() == 0
-    return folder
+def unbroken(finish: Callable[..., Path], text_file: Path) -> Path:
+    return finish("train_text_generator", data=text_file, **OPTIONS)
 
 
 def start(spawn: Spawn, tiny_arguments: Callable[..., list[str]], out: Path, data: Path, **changes: object) -> Any:
     """A training process, once it has been saved."""
-    options = tiny_arguments(**(OPTIONS | {"data": data} | changes))
+    options = tiny_arguments("train_text_generator", **(OPTIONS | {"data": data} | changes))
     process = spawn("train_text_generator", "--out", out, *options)
     deadline = time.monotonic() + 60
     while not (out / "resume.safetensors").exists():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from zoo.core import ATTENTIONS, CELLS
 from zoo.data import TextTokenizer
+from zoo.data.text_parts import cut_text
 from zoo.errors import InputError
 from zoo.seq2seq import Translation, TranslationBatch, Translator
 
@@ -158,6 +159,21 @@ def test_texts_longer_than_any_in_training_are_translated_in_parts():
         alone = [model.translations([part], num_beams=2, n_best=2)[0][0] for part in parts]
         assert translations[0].text == " ".join(one.text for one in alone if one.text)
         assert translations[0].score == pytest.approx(sum(one.score for one in alone), abs=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(["the", "cat.", " zebra", "\n", "🐈,", " "]), max_size=9).map(" ".join)),
+    max_length=st.integers(2, 9),
+)
+def test_just_the_texts_that_have_too_many_tokens_are_cut(texts, max_length):
+    model, whole = make(max_length=max_length), make()
+    found = model.translations(texts, num_beams=1)
+    for text, (translation,) in zip(texts, found, strict=True):
+        parts = cut_text(JOINT.pieces(text.strip()), max_length - 1)
+        assert translation.parts == len(parts)
+        alone = whole.translate(parts, num_beams=1)
+        assert translation.text == " ".join(one for one in alone if one)
 
 
 def test_a_translation_is_no_longer_than_its_source_allows():

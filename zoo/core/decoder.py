@@ -71,8 +71,6 @@ class RecurrentDecoder(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size is {embedding_size}, but must be at least 1")
         if attention is not None and num_layers < 2:
             raise ValueError(
                 f"num_layers is {num_layers}, but must be at least 2 with attention {attention!r}, which lies between "
@@ -89,8 +87,7 @@ class RecurrentDecoder(nn.Module):
             embedding_dropout=embedding_dropout,
             ngram_dropout=ngram_dropout,
             input_dropout=input_dropout,
-            # Small enough that scores start near zero where the matrix is also the output's.
-            std=embedding_size**-0.5 if tied else 0.5,
+            std=None if tied else 0.5,
         )
         options: dict[str, Any] = {
             "dropout": dropout,

@@ -21,7 +21,8 @@ class TokenEmbedding(nn.Module):
         embedding_dropout: share of the vocabulary whose embeddings are dropped whole, a draw a batch.
         ngram_dropout: share of the n-gram embeddings dropped.
         input_dropout: locked dropout on the sum.
-        std: of the normal distribution that the token embeddings are drawn from at first.
+        std: of the normal distribution that the token embeddings are drawn from at first; None for E^-0.5, small enough
+            that scores start near zero where the matrix is also the output's.
 
     Raises:
         ValueError: a size below 1 or a probability outside [0, 1).
@@ -37,7 +38,7 @@ class TokenEmbedding(nn.Module):
         embedding_dropout: float = 0.0,
         ngram_dropout: float = 0.0,
         input_dropout: float = 0.0,
-        std: float = 0.5,
+        std: float | None = 0.5,
     ) -> None:
         super().__init__()
         for name, size in (("vocab_size", vocab_size), ("embedding_size", embedding_size)):
@@ -47,7 +48,7 @@ class TokenEmbedding(nn.Module):
         check_probability("input_dropout", input_dropout)
         self.embedding_dropout = embedding_dropout
         self.tokens = nn.Embedding(vocab_size, embedding_size)
-        nn.init.normal_(self.tokens.weight, std=std)
+        nn.init.normal_(self.tokens.weight, std=embedding_size**-0.5 if std is None else std)
         self.ngrams = (
             None
             if ngram_order == 1

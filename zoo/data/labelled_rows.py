@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
+from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened
 from zoo.data.rows import load_splits
 from zoo.data.surnames import surnames
 from zoo.data.text_files import normalise
@@ -155,10 +155,8 @@ def text_of(record: Record, columns: Sequence[str]) -> str:
 
 def _value(record: Record, name: str, option: str) -> Any:
     if name not in record.values:
-        # A file without a header has whole texts in its first line.
-        there = ", ".join(column if len(column) <= 30 else f"{column[:27]}..." for column in record.values)
         raise InputError(
-            f"{record.place} has no column {name!r}: its columns are {' '.join(there.split())}; name one with {option}"
+            f"{record.place} has no column {name!r}: its columns are {shortened(record.values)}; name one with {option}"
             ", or all of a CSV or TSV file without a header with --columns"
         )
     return record.values[name]

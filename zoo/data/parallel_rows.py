@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from zoo.data.labelled_rows import SPLIT_NAMES, data_set_records
 from zoo.data.lines import read_lines, reading
 from zoo.data.number_words import number_words
-from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
+from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened
 from zoo.data.rows import load_splits
 from zoo.data.text_files import normalise
 from zoo.errors import InputError
@@ -153,11 +153,9 @@ class ParallelSource:
         texts = []
         for language in (self.source, self.target):
             if language not in there:
-                # A file without a header has whole texts in its first line.
-                names = " ".join(", ".join(name if len(name) <= 30 else f"{name[:27]}..." for name in there).split())
                 raise InputError(
-                    f"{record.place} has no {kind} {language!r}: it has {names or 'none'}; expected {self.source} and "
-                    f"{self.target}"
+                    f"{record.place} has no {kind} {language!r}: it has {shortened(there) or 'none'}; expected "
+                    f"{self.source} and {self.target}"
                 )
             texts.append(_text(there[language], f"{record.place}: {kind} {language!r}"))
         return Pair(*texts)

@@ -7,7 +7,7 @@ import csv
 import gzip
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -85,6 +85,12 @@ def _read_text(path: Path, suffix: str, columns: Sequence[str] | None) -> Iterat
             yield from map(Record._make, json_lines(file, name))
 
 
+def shortened(names: Iterable[str]) -> str:
+    """The names of columns for a message, on one line; of a long name its beginning."""
+    # A file without a header has whole texts in its first line.
+    return " ".join(", ".join(name if len(name) <= 30 else f"{name[:27]}..." for name in names).split())
+
+
 # CSV and TSV
 
 
@@ -101,7 +107,7 @@ def _table(rows: Iterator[tuple[int, list[str]]], name: str, columns: Sequence[s
         if len(fields) != len(header):
             named = "the header" if columns is None else "--columns"
             raise InputError(
-                f"{place} has {len(fields)} fields and {named} {len(header)} ({_shortened(header)}): expected as many "
+                f"{place} has {len(fields)} fields and {named} {len(header)} ({_first_few(header)}): expected as many "
                 "in every row; put quote marks around a CSV field that holds a comma"
             )
         yield Record(place, dict(zip(header, fields, strict=True)))
@@ -142,14 +148,12 @@ def _csv_rows(file: BinaryIO, name: str) -> Iterator[tuple[int, list[str]]]:
 def _check_names(given: str, names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or not names:
-        fault = f"has {_shortened(repeated[:1])!r} more than once" if repeated else "is empty"
-        raise InputError(f"{given} {fault} ({_shortened(names)}): expected a name of its own for each column")
+        fault = f"has {shortened(repeated[:1])!r} more than once" if repeated else "is empty"
+        raise InputError(f"{given} {fault} ({_first_few(names)}): expected a name of its own for each column")
 
 
-def _shortened(names: Sequence[str]) -> str:
-    # A file without a header has whole texts in its first line.
-    shown = ", ".join(name if len(name) <= 30 else f"{name[:27]}..." for name in names[:20])
-    return " ".join(shown.split()) + (", ..." if len(names) > 20 else "")
+def _first_few(names: Sequence[str]) -> str:
+    return shortened(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 # Parquet

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
@@ -131,6 +132,11 @@ class TextTokenizer:
         tokenizer.decoder = _decoder(level, pretokenized)
         return cls(tokenizer)
 
+    @property
+    def never_generated(self) -> list[int]:
+        """What a model may read, but must never write: the unknown token."""
+        return [] if self.unknown_id is None else [self.unknown_id]
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text; [] for ''."""
         return list(self._tokenizer.encode(_valid_unicode(text), add_special_tokens=False).ids)
@@ -150,6 +156,10 @@ class TextTokenizer:
                 rows += [torch.tensor(ids, dtype=torch.int32) for ids in self.encode_batch(texts[start:end])]
                 start, characters = end, 0
         return rows
+
+    def sentence_rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """The rows of `encode_rows`, each with an end token behind: `vocab_size`, one more than the vocabulary has."""
+        return [F.pad(row, (0, 1), value=self.vocab_size) for row in self.encode_rows(texts)]
 
     def encode_long(self, text: str) -> Tensor:
         """The ids of a text of many MB: (N,) int32, as from `encode`, in bounded memory."""

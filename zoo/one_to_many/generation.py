@@ -23,7 +23,7 @@ class _Row:
         self.tokenizer = tokenizer
         self.stop = stop
         self.left = max_new_tokens
-        self.window = prompt[-DECODING_CONTEXT:]
+        self.before = list(prompt)  # tokens whose text is complete
         self.unshown: list[int] = []  # tokens whose text is not complete yet
         self.text = ""
         self.shown = 0  # characters of `text` that were handed out
@@ -33,7 +33,7 @@ class _Row:
         self.unshown.append(token)
         self.left -= 1
         # U+FFFD at the end may be a character whose last bytes are yet to come.
-        piece = self._decode_unshown()
+        piece = _continuation(self.tokenizer, self.before, self.unshown)
         if not piece.endswith("\ufffd") or self.left == 0:
             self._show(piece)
         self.ended = self.ended or self.left == 0
@@ -46,15 +46,12 @@ class _Row:
         piece, self.shown = self.text[self.shown : end], max(self.shown, end)
         return piece
 
-    def _decode_unshown(self) -> str:
-        before = self.tokenizer.decode(self.window)
-        return self.tokenizer.decode(self.window + self.unshown)[len(before) :]
-
     def _show(self, piece: str) -> None:
         # A stop string can begin in what was already there.
         search_from = max(0, len(self.text) - max(map(len, self.stop), default=0))
         self.text += piece
-        self.window, self.unshown = (self.window + self.unshown)[-DECODING_CONTEXT:], []
+        self.before += self.unshown
+        self.unshown = []
         found = [at for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
         if found:
             self.text = self.text[: min(found)]
@@ -148,13 +145,11 @@ def search_text(
     Raises:
         ValueError: an option outside its range.
     """
-    if isinstance(prompt, str):
-        options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
-        return search_text(model, tokenizer, [prompt], no_repeat_ngram_size=no_repeat_ngram_size, **options)[0]
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     beams = BeamOptions(num_beams=num_beams, no_repeat_ngram_size=no_repeat_ngram_size)
-    if not prompt:
+    if not prompts:
         return []
-    ids = [tokenizer.encode(text) or [_start_id(tokenizer)] for text in prompt]
+    ids = _prompt_ids(tokenizer, prompts)
     tokens, lengths = (part.to(_device(model)) for part in pad([torch.tensor(row) for row in ids]))
     found = beam_search(
         model,
@@ -162,13 +157,10 @@ def search_text(
         end_id=None,
         max_new_tokens=max_new_tokens,
         options=beams,
-        banned=_banned(tokenizer),
+        banned=tokenizer.never_generated,
     )
-    contexts = [row[-DECODING_CONTEXT:] for row in ids]
-    return [
-        tokenizer.decode([*context, *best.tokens])[len(tokenizer.decode(context)) :]
-        for context, (best,) in zip(contexts, found, strict=True)
-    ]
+    texts = [_continuation(tokenizer, row, best.tokens) for row, (best,) in zip(ids, found, strict=True)]
+    return texts[0] if isinstance(prompt, str) else texts
 
 
 @torch.inference_mode()
@@ -197,11 +189,11 @@ def _generate(
     if max_new_tokens == 0 or not prompts:
         return
     seed = secrets.randbits(62) if seed is None else seed
-    ids = [tokenizer.encode(prompt) or [_start_id(tokenizer)] for prompt in prompts]
+    ids = _prompt_ids(tokenizer, prompts)
     rows = [_Row(tokenizer, prompt, stops, max_new_tokens) for prompt in ids]
     # By its number among its prompt's samples, not by its place in the batch.
     seeds = [(seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))]
-    sampler = Sampler(model, ids, options, seeds, _banned(tokenizer), _device(model))
+    sampler = Sampler(model, ids, options, seeds, tokenizer.never_generated, _device(model))
     for drawn in sampler:
         for number, token in drawn:
             row = rows[number]
@@ -212,16 +204,18 @@ def _generate(
                 yield number, piece
 
 
-def _banned(tokenizer: TextTokenizer) -> list[int]:
-    """What is never written: the unknown token."""
-    return [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
-
-
 def _device(model: Stepper) -> torch.device:
     return next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
 
 
-def _start_id(tokenizer: TextTokenizer) -> int:
-    """What stands in for an empty prompt: a new line, if the vocabulary has one."""
+def _prompt_ids(tokenizer: TextTokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """The ids of each prompt. A new line, if the vocabulary has one, stands in for a prompt that has none."""
     known = [token for token in (tokenizer.newline_id, tokenizer.unknown_id) if token is not None]
-    return known[0] if known else 0
+    start = known[0] if known else 0
+    return [tokenizer.encode(prompt) or [start] for prompt in prompts]
+
+
+def _continuation(tokenizer: TextTokenizer, before: list[int], tokens: Sequence[int]) -> str:
+    """The text that `tokens` add to that of the tokens `before` them."""
+    context = before[-DECODING_CONTEXT:]
+    return tokenizer.decode([*context, *tokens])[len(tokenizer.decode(context)) :]

@@ -53,7 +53,7 @@ class RecurrentEncoder(nn.Module):
             embedding_size,
             embedding_dropout=embedding_dropout,
             input_dropout=input_dropout,
-            std=embedding_size**-0.5,
+            std=None,
         )
         self.core = RecurrentCore(
             cell,

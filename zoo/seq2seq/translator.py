@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core import Bridge, Memory, RecurrentDecoder, State
@@ -211,11 +210,11 @@ class Translator(PretrainedModel):
 
     def source_rows(self, texts: Sequence[str]) -> list[Tensor]:
         """Each text's tokens and the end token: N rows (S,) int32."""
-        return _rows(self.require_source_tokenizer(), texts, self.source_end_id)
+        return self.require_source_tokenizer().sentence_rows(texts)
 
     def target_rows(self, texts: Sequence[str]) -> list[Tensor]:
         """Each translation's tokens and the end token: N rows (T,) int32."""
-        return _rows(self.require_tokenizer(), texts, self.end_id)
+        return self.require_tokenizer().sentence_rows(texts)
 
     def translate(self, text: str | Sequence[str], **options: Any) -> Any:
         """Translate a text or a list of texts; `options` are those of `translations`. A text, or a list of texts."""
@@ -255,8 +254,9 @@ class Translator(PretrainedModel):
         beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
         max_ratio = self.max_ratio if max_ratio is None else max_ratio
         _check_ratios(min_ratio, max_ratio)
-        parts = [self._parts(text) for text in texts]
-        rows = self.source_rows([part for several in parts for part in several])
+        texts = [text.strip() for text in texts]
+        parts = [self._parts(text, row) for text, row in zip(texts, self.source_rows(texts), strict=True)]
+        rows = [row for several in parts for row in several]
         found = iter(self._search(rows, beams, min_ratio, max_ratio, batch_tokens))
         return [self._joined([next(found) for _ in several]) for several in parts]
 
@@ -275,18 +275,19 @@ class Translator(PretrainedModel):
             for nth in zip(*parts, strict=False)
         ]
 
-    def _parts(self, text: str) -> list[str]:
-        """The text, in parts that are no longer than `max_length`; [] if there is nothing in it."""
-        text = text.strip()
-        if self.max_length is None:
-            return [text] if text else []
-        return cut_text(self.require_source_tokenizer().pieces(text), self.max_length - 1)
+    def _parts(self, text: str, row: Tensor) -> list[Tensor]:
+        """The rows of the text's parts, none of more than `max_length` tokens; [] if there is nothing in it."""
+        if len(row) == 1:
+            return []
+        if self.max_length is None or len(row) <= self.max_length:
+            return [row]
+        return self.source_rows(cut_text(self.require_source_tokenizer().pieces(text), self.max_length - 1))
 
     @torch.inference_mode()
     def _search(
         self, rows: list[Tensor], beams: BeamOptions, min_ratio: float, max_ratio: float, batch_tokens: int
     ) -> list[list[Hypothesis]]:
-        unknown = self.require_tokenizer().unknown_id
+        banned = self.require_tokenizer().never_generated
         device = self.bridge.linear.weight.device
         results: list[list[Hypothesis]] = [[] for _ in rows]
         with evaluating(self):
@@ -304,7 +305,7 @@ class Translator(PretrainedModel):
                     max_new_tokens=[int(max_ratio * length) + FREE_TOKENS for length in lengths.tolist()],
                     options=beams,
                     memory=memory,
-                    banned=[] if unknown is None else [unknown],
+                    banned=banned,
                 )
                 for number, hypotheses in zip(numbers, found, strict=True):
                     results[number] = hypotheses
@@ -336,7 +337,3 @@ def _check_ratios(min_ratio: float, max_ratio: float) -> None:
         raise ValueError(
             f"min_ratio is {min_ratio} and max_ratio {max_ratio}, but must be 0 <= min <= max <= {MAX_RATIO:,}"
         )
-
-
-def _rows(tokenizer: TextTokenizer, texts: Sequence[str], end_id: int) -> list[Tensor]:
-    return [F.pad(row, (0, 1), value=end_id) for row in tokenizer.encode_rows(texts)]

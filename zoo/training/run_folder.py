@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from zoo.errors import InputError
-from zoo.files import write_atomically
+from zoo.files import write_atomically, write_json_lines
 from zoo.training.options import RESUMABLE_CHANGES
 
 CONFIG, HISTORY, FIGURES, SAMPLES, CHECKPOINT = (
@@ -84,7 +84,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop evaluation lines and samples after `step`: a resumed run makes them again."""
         kept = [line for line in self.history() if line["step"] <= step]
-        write_atomically(self.path / HISTORY, "".join(json.dumps(line) + "\n" for line in kept))
+        write_json_lines(self.path / HISTORY, kept)
         file = self.path / SAMPLES
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         headings = {f"step {line['step']}" for line in kept}
