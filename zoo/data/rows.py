@@ -111,7 +111,7 @@ def _load_from_hub(source: str) -> "dict[str, Dataset]":
     return _load(source, name, match["configuration"])
 
 
-_LOCAL_WAY = "pass a text file or a folder to --data"
+_LOCAL_WAY = "pass a local file or folder to --data"
 
 
 @contextmanager
