@@ -65,6 +65,25 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert torch.equal(value, expected), name
 
 
+def test_filters_go_on_in_a_layout_of_their_own(tmp_path: Path) -> None:
+    """A fused AdamW goes through filters and their moments as they lie in memory, and files keep one layout only."""
+    ends = []
+    for is_resumed in (False, True):
+        torch.manual_seed(3)
+        model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)]
+        for _ in range(3):
+            model(torch.randn(2, 3, 5, 5)).square().sum().backward()
+            optimizers[0].step()
+            optimizers[0].zero_grad()
+            if is_resumed:
+                save_checkpoint(tmp_path / "resume.safetensors", model, optimizers, (), {}, CPU)
+                optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)]
+                load_checkpoint(tmp_path / "resume.safetensors", model, optimizers, CPU)
+        ends.append(model.weight.detach())
+    assert torch.equal(*ends)
+
+
 def test_saving_changes_nothing(tmp_path: Path) -> None:
     ends = []
     for save in (False, True):

@@ -17,6 +17,45 @@ def test_it_moves_as_torchs_own_does(shape):
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(12, 3, 1, 1), (4, 6, 3, 3), (40, 2, 3, 2), (5, 1, 3, 3), (1, 2, 2, 2)])
+def test_filters_move_as_their_matrix_does(shape, layout):
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    filters = torch.nn.Parameter(start.clone(memory_format=layout))
+    matrix = torch.nn.Parameter(start.flatten(1).clone())
+    optimizers = Muon([filters], 0.02, 0.1), Muon([matrix], 0.02, 0.1)
+    for _ in range(4):
+        gradient = torch.randn(shape)
+        filters.grad, matrix.grad = gradient.contiguous(memory_format=layout), gradient.flatten(1)
+        for optimizer in optimizers:
+            optimizer.step()
+        assert filters.shape == shape
+        assert filters.is_contiguous(memory_format=layout)
+        assert torch.equal(filters.flatten(1), matrix)
+        assert not torch.equal(filters, start)
+
+
+def test_filters_go_on_from_a_state_dict_in_another_layout():
+    torch.manual_seed(0)
+    start, gradients = torch.randn(6, 4, 3, 3), torch.randn(2, 6, 4, 3, 3)
+    ends = []
+    for is_resumed in (False, True):
+        filters = torch.nn.Parameter(start.clone(memory_format=torch.channels_last))
+        optimizer = Muon([filters], 0.1)
+        for gradient in gradients:
+            filters.grad = gradient.contiguous(memory_format=torch.channels_last)
+            optimizer.step()
+            if is_resumed:
+                state = optimizer.state_dict()
+                momentum = state["state"][0]["momentum_buffer"]
+                state["state"][0]["momentum_buffer"] = momentum.clone(memory_format=torch.contiguous_format)
+                optimizer = Muon([filters], 0.1)
+                optimizer.load_state_dict(state)
+        ends.append(filters.detach())
+    assert torch.equal(*ends)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_singular_values_come_near_one_and_directions_stay(dtype):
     matrix = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))

@@ -90,12 +90,21 @@ def load_checkpoint(
                 _, _, index, key = name.split(".", 3)
                 state.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        _lay_out_as_parameters(optimizer)
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     parts = sum(name.startswith("carry.") for name in tensors)
     carry = tuple(tensors[f"carry.{index}"].to(device) for index in range(parts))
     return carry, json.loads(metadata["progress"])
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Fused optimizers go through a parameter and its state side by side in memory, so both must be laid out alike."""
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

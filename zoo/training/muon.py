@@ -19,7 +19,8 @@ class Muon(torch.optim.Optimizer):
     """Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 
     Args:
-        params: matrices (rows, columns), or groups of them.
+        params: matrices (rows, columns), or groups of them; the filters of a convolution, (out, in, height, width), are
+            a matrix with a row for each.
         lr: learning rate; a matrix with more rows than columns moves by √(rows / columns) times it.
         weight_decay: decoupled.
         momentum: of Nesterov's kind.
@@ -50,10 +51,11 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 average = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
                 ahead = parameter.grad.lerp(average, group["momentum"])
-                rows, columns = parameter.shape
+                matrix = ahead.flatten(1)
+                rows, columns = matrix.shape
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 step_size = group["lr"] * max(1, rows / columns) ** 0.5
-                parameter.add_(orthogonalise(ahead, self.dtype), alpha=-step_size)
+                parameter.add_(orthogonalise(matrix, self.dtype).view_as(parameter), alpha=-step_size)
         return loss
 
 

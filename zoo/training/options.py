@@ -101,6 +101,7 @@ RESUMABLE_CHANGES = frozenset(
         "max_minutes",
         "patience",
         "save_minutes",
+        "cache",
         "tensorboard",
         "device",
         "precision",
