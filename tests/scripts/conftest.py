@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image, ImageDraw
 
 from zoo.command_line import run_script
+from zoo.one_to_one import ImageClassifier, ImageEncoder
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # What makes a run of each training script tiny.
@@ -51,6 +54,23 @@ TINY: dict[str, dict[str, object]] = {
         "num_heads": 2,
         "batch_size": 16,
         "learning_rate": 0.02,
+    },
+    "train_image_captioner": {
+        "max_steps": 3,
+        "evaluations": 1,
+        "image_size": 16,
+        "hidden_size": 8,
+        "embedding_size": 8,
+        "num_heads": 2,
+        "min_frequency": 1,
+        "batch_size": 8,
+        "learning_rate": 0.02,
+    },
+    "train_image_classifier": {
+        "max_steps": 40,
+        "evaluations": 2,
+        "image_size": 16,
+        "batch_size": 16,
     },
 }
 TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
@@ -239,6 +259,116 @@ def finished_translator(finish: Callable[..., Path], sentences: Path) -> Path:
     """A run that translates most of `sentences`."""
     options = {"hidden_size": 32, "embedding_size": 16, "max_steps": 140, "evaluations": 2}
     return finish("train_translator", data=sentences, **options)
+
+
+@pytest.fixture(scope="session")
+def train_captioner_script() -> ModuleType:
+    return load("train_image_captioner")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train, val and test, 18, 6 and 6 images of two colours beside each other, and captions.txt.
+
+    An image has one caption to three.
+    """
+    folder = tmp_path_factory.mktemp("data") / "some photos"
+    colours = {"red": (220, 30, 30), "green": (20, 160, 40), "blue": (20, 40, 230), "white": (250, 250, 250)}
+    colours |= {"black": (5, 5, 5), "yellow": (240, 220, 20)}
+    pairs = list(itertools.permutations(colours, 2))
+    random.Random(0).shuffle(pairs)
+    lines = []
+    for number, (left, right) in enumerate(pairs):
+        name = f"{'train' if number < 18 else 'val' if number < 24 else 'test'}/{number}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", (20, 14), colours[left])
+        image.paste(colours[right], (10, 0, 20, 14))
+        image.save(folder / name)
+        captions = [f"{left} is on the left of {right} .", f"There's {right}, and {left}!", f"{right} on the right"]
+        lines += [f"{name}#{place}\t{captions[place]}\n" for place in range(1 + number % 3)]
+    (folder / "captions.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def train_captioner(run: Callable[..., Result], photos: Path) -> Callable[..., Result]:
+    """`train_captioner(out, *arguments, **changes)`: a tiny run on `photos`."""
+    return functools.partial(train_tiny, run, "train_image_captioner", data=photos)
+
+
+@pytest.fixture
+def without_pictures(train_captioner_script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of no content in their place: drawing takes most of a tiny run's time."""
+
+    def touch(*arguments: Any) -> None:
+        next(argument for argument in arguments if isinstance(argument, Path)).touch()
+
+    for name in ("draw_captions", "draw_attention", "draw_curves"):
+        monkeypatch.setattr(train_captioner_script, name, touch)
+
+
+@pytest.fixture(scope="session")
+def finished_captioner(finish: Callable[..., Path], photos: Path) -> Path:
+    """A run that tells most of the colours of `photos`."""
+    options = {"hidden_size": 32, "embedding_size": 16, "max_steps": 40, "evaluations": 2}
+    return finish("train_image_captioner", data=photos, **options)
+
+
+@pytest.fixture(scope="session")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state dict of the small network for images, as if it had been trained elsewhere."""
+    torch.manual_seed(5)
+    file = tmp_path_factory.mktemp("weights") / "small.pth"
+    torch.save(ImageEncoder("small", 16).trunk.state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def saved_image_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an image classifier that was not trained."""
+    torch.manual_seed(6)
+    folder = tmp_path_factory.mktemp("runs") / "an image classifier"
+    ImageClassifier(labels=["red", "blue"], image_size=16, resize="crop").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_image_classifier_script() -> ModuleType:
+    return load("train_image_classifier")
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train, val and test, each with a folder a label: 60, 12 and 9 images of three kinds."""
+    folder = tmp_path_factory.mktemp("data") / "some shapes"
+    draw = random.Random(0)
+    for split, count in (("train", 20), ("val", 4), ("test", 3)):
+        for label in ("bars", "disc", "square"):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                dark = tuple(draw.randrange(100) for _ in range(3))
+                light = tuple(draw.randrange(160, 256) for _ in range(3))
+                image = Image.new("RGB", (24, 18), dark)
+                pen = ImageDraw.Draw(image)
+                x, y = draw.randrange(2, 10), draw.randrange(1, 5)
+                if label == "bars":
+                    for row in range(0, 18, 6):
+                        pen.rectangle((0, row, 23, row + 2), light)
+                else:
+                    (pen.ellipse if label == "disc" else pen.rectangle)((x, y, x + 11, y + 11), light)
+                image.save(folder / split / label / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def train_image_classifier(run: Callable[..., Result], shapes: Path) -> Callable[..., Result]:
+    """`train_image_classifier(out, *arguments, **changes)`: a tiny run on `shapes`."""
+    return functools.partial(train_tiny, run, "train_image_classifier", data=shapes)
+
+
+@pytest.fixture(scope="session")
+def finished_image_classifier(finish: Callable[..., Path], shapes: Path) -> Path:
+    return finish("train_image_classifier", data=shapes)
 
 
 @pytest.fixture

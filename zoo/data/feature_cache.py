@@ -1,0 +1,169 @@
+"""The features of images, computed once by an encoder that does not learn, and kept on the disk.
+
+N images, S places, M the features' width.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from zoo.data.image_tensors import BATCH, Resize, check_broken, load_image
+from zoo.data.stored_images import StoredImage
+from zoo.errors import InputError
+from zoo.files import write_atomically
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def default_cache() -> Path:
+    """The user's cache folder: `$XDG_CACHE_HOME/sequence-zoo`, or `~/.cache/sequence-zoo`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sequence-zoo"
+
+
+class CachedFeatures:
+    """The features of N images, memory-mapped: computed at first, found again when the same are asked for later.
+
+    Which they are is told by the images (content, or for files path, size and time of change), by what brings them to
+    one size, and by `encoder`. What was only partly written, or has been cut since, is computed anew.
+
+    Args:
+        images: N images.
+        extract: (B, 3, size, size) uint8 -> (B, S, M).
+        encoder: tells the encoder from others: its weights and precision, in some words or as a digest.
+        size, resize: see `zoo.data.image_tensors.ImageTensors`.
+        name: what to call the images, such as "training images".
+        folder: where to keep them.
+
+    Attributes:
+        kept: the numbers of the images that could be read.
+        broken: what is wrong with the others, one line each.
+        computed: whether they were not there yet.
+        fingerprint: tells these images, and their encoder, from others.
+
+    Raises:
+        InputError: more than 1 % of the images cannot be read, there are none, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[StoredImage],
+        extract: Callable[[Tensor], Tensor],
+        encoder: str,
+        size: int,
+        resize: Resize,
+        name: str,
+        folder: Path,
+    ) -> None:
+        self.fingerprint = _digest(images, encoder, size, resize)
+        self.file = folder / f"features-{self.fingerprint}.bin"
+        stored = self._stored()
+        self.computed = stored is None
+        try:
+            found = stored or self._compute(images, extract, size, resize, name)
+        except OSError as error:
+            raise InputError(
+                f"features cannot be kept in {folder} ({error}): name another folder with --cache, or make room"
+            ) from error
+        count, dtype = math.prod(found["shape"]), DTYPES[found["dtype"]]
+        try:
+            features = torch.from_file(str(self.file), shared=False, size=count, dtype=dtype)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.file} cannot be mapped into memory ({reason}): remove it") from error
+        self._features = features.view(found["shape"])
+        self.broken: list[str] = found["broken"]
+        self.kept: list[int] = found["kept"]
+
+    @property
+    def _description(self) -> Path:
+        return self.file.with_suffix(".json")
+
+    def __call__(self, numbers: Sequence[int]) -> Tensor:
+        """Features of images by their numbers: (B, S, M). (A broken image's are those of a black one.)"""
+        return self._features[list(numbers)]
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The description of what is there, if that is whole."""
+        try:
+            found = json.loads(self._description.read_text(encoding="utf-8"))
+            whole = math.prod(found["shape"]) * DTYPES[found["dtype"]].itemsize == self.file.stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if whole else None
+
+    def _compute(
+        self,
+        images: Sequence[StoredImage],
+        extract: Callable[[Tensor], Tensor],
+        size: int,
+        resize: Resize,
+        name: str,
+    ) -> dict[str, Any]:
+        """Write the features, and return their description."""
+        kept: list[int] = []
+        broken: list[str] = []
+        shape: tuple[int, ...] | None = None
+        dtype = torch.float32
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        # Its own name: another process may be computing the same.
+        partial = self.file.with_suffix(f".{uuid4().hex}.partial")
+        try:
+            with partial.open("wb") as file:
+                for start in tqdm(range(0, len(images), BATCH), desc=f"features of {name}", disable=None, leave=False):
+                    batch = torch.zeros(min(BATCH, len(images) - start), 3, size, size, dtype=torch.uint8)
+                    for number, image in enumerate(images[start : start + BATCH], start):
+                        try:
+                            batch[number - start] = load_image(image, size, resize)
+                            kept.append(number)
+                        except InputError as error:
+                            broken.append(str(error))
+                            check_broken(broken, len(images), name)
+                    features = extract(batch).cpu()
+                    shape, dtype = tuple(features.shape[1:]), features.dtype
+                    file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            if shape is None:
+                raise InputError(f"there are no {name}: expected one or more")
+            description = {
+                "shape": [len(images), *shape],
+                "dtype": str(dtype).removeprefix("torch."),
+                "kept": kept,
+                "broken": broken,
+            }
+            # Before the features, which are whole once they have their name.
+            write_atomically(self._description, json.dumps(description))
+            partial.replace(self.file)
+        finally:
+            partial.unlink(missing_ok=True)
+        return description
+
+
+def _digest(images: Sequence[StoredImage], encoder: str, size: int, resize: Resize) -> str:
+    digest = hashlib.sha256(f"{encoder} {size} {resize}".encode())
+    for image in images:
+        digest.update(hashlib.sha256(_told(image)).digest())
+    return digest.hexdigest()[:32]
+
+
+def _told(image: StoredImage) -> bytes:
+    """What tells an image from others."""
+    try:
+        content = image.content() if callable(image.content) else image.content
+        if isinstance(content, Path):
+            status = content.stat()
+            return os.fsencode(content.resolve()) + f" {status.st_size} {status.st_mtime_ns}".encode()
+    except (InputError, OSError):
+        return b"missing"  # it is reported where it is read
+    if isinstance(content, bytes):
+        return content
+    return f"{content.mode} {content.size} {content.getpalette()}".encode() + content.tobytes()
