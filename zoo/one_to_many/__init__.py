@@ -1,6 +1,7 @@
 """One-to-many: one input unrolls into a sequence."""
 
+from zoo.one_to_many.image_captioner import Caption, CaptionBatch, ImageCaptioner
 from zoo.one_to_many.markov_generator import MarkovGenerator
 from zoo.one_to_many.text_generator import TextGenerator
 
-__all__ = ["MarkovGenerator", "TextGenerator"]
+__all__ = ["Caption", "CaptionBatch", "ImageCaptioner", "MarkovGenerator", "TextGenerator"]

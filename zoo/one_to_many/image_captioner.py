@@ -1,0 +1,282 @@
+"""One-to-many: an image goes in, a caption comes out word by word."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from zoo.core import Bridge, Memory, RecurrentDecoder, State
+from zoo.core.dropout import LockedDropout, check_probability
+from zoo.data.image_tensors import Resize, image_batches
+from zoo.data.images import ImageLike
+from zoo.data.length_batches import pad
+from zoo.data.tokenizer import TextTokenizer
+from zoo.decoding import BeamOptions, Hypothesis, beam_search
+from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
+from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
+
+END = "</s>"
+
+
+class CaptionBatch(NamedTuple):
+    """B images with C captions each: images (B, 3, height, width), or the features (B, S, M) that the encoder made of
+    them; captions (B·C, T) int64 padded on the right, those of an image one after the other, with their end tokens;
+    lengths (B·C,)."""
+
+    images: Tensor
+    captions: Tensor
+    lengths: Tensor
+
+
+class Caption(NamedTuple):
+    """One way to describe an image.
+
+    Attributes:
+        text: the caption.
+        score: log P / lp, see `zoo.decoding.BeamOptions`.
+        finished: whether it came to its end before `max_length`.
+    """
+
+    text: str
+    score: float
+    finished: bool
+
+
+class ImageCaptioner(PretrainedModel):
+    """An image captioner: `ImageEncoder` → bridge → `RecurrentDecoder`, with attention or without.
+
+    - `attention=None`, the plain pattern: the mean of the image's features becomes the decoder's first state, which
+      unrolls into the caption (Vinyals et al., "Show and tell: a neural image caption generator", 2015).
+    - With attention the decoder also looks at the grid of features at each word (Xu et al., "Show, attend and tell",
+      2015). What it finds is not fed back into the layer that looks, so that training runs over whole captions at once.
+
+    One token more than the vocabulary has ends every caption, and stands before its first word.
+
+    Args:
+        tokenizer: of the captions. Needed for text only.
+        vocab_size: V; may be left out where a tokenizer is given.
+        backbone, image_size: see `ImageEncoder`. Its weights are random, whatever the backbone: `encoder.load` takes
+            others over.
+        resize: how an image is brought to image_size: `squash`, all of it, or `crop`, the square in its middle.
+        embedding_size: E.
+        hidden_size: H.
+        num_layers: L; with attention at least 2.
+        cell: a name in `zoo.core.CELLS`.
+        attention: a name in `zoo.core.ATTENTIONS`, or None.
+        num_heads: of the attention `multihead`.
+        tied: the embeddings score the next word too (Press and Wolf, 2017).
+        max_length: longest caption in tokens.
+        dropout: locked dropout between layers, on the outputs and on what attention reads.
+        feature_dropout: locked dropout on the image's features.
+        input_dropout, embedding_dropout: see `zoo.core.embedding.TokenEmbedding`.
+        weight_dropout: share of the recurrent matrices' weights dropped.
+        label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
+
+    Raises:
+        ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: TextTokenizer | None = None,
+        vocab_size: int | None = None,
+        backbone: str = SMALL,
+        image_size: int = 64,
+        resize: Resize = "squash",
+        embedding_size: int = 256,
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        cell: str = "lstm",
+        attention: str | None = "multihead",
+        num_heads: int = 8,
+        tied: bool = True,
+        max_length: int = 50,
+        dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        vocab_size = agreed_vocab_size(vocab_size, tokenizer)
+        if max_length < 1:
+            raise ValueError(f"max_length is {max_length}, but must be at least 1")
+        if resize not in get_args(Resize):
+            raise ValueError(f"resize is {resize!r}, but must be one of {', '.join(get_args(Resize))}")
+        check_probability("feature_dropout", feature_dropout)
+        check_probability("label_smoothing", label_smoothing)
+        self.config = {
+            "vocab_size": vocab_size,
+            "backbone": backbone,
+            "image_size": image_size,
+            "resize": resize,
+            "embedding_size": embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "cell": cell,
+            "attention": attention,
+            "num_heads": num_heads,
+            "tied": tied,
+            "max_length": max_length,
+            "dropout": dropout,
+            "feature_dropout": feature_dropout,
+            "input_dropout": input_dropout,
+            "embedding_dropout": embedding_dropout,
+            "weight_dropout": weight_dropout,
+            "label_smoothing": label_smoothing,
+        }
+        self.tokenizer = tokenizer
+        self.end_id = vocab_size
+        self.resize = resize
+        self.max_length = max_length
+        self.label_smoothing = label_smoothing
+        self.encoder = ImageEncoder(backbone, image_size)
+        places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
+        # Backbones differ in how large their features are, and none says where in the image they were found.
+        self.norm = nn.LayerNorm(size)
+        self.position = nn.Parameter(torch.zeros(places, size))
+        self.feature_dropout = LockedDropout(feature_dropout)
+        self.decoder = RecurrentDecoder(
+            vocab_size=vocab_size + 1,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            cell=cell,
+            attention=attention,
+            memory_size=None if attention is None else size,
+            num_heads=num_heads,
+            tied=tied,
+            residual=True,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            embedding_dropout=embedding_dropout,
+            weight_dropout=weight_dropout,
+        )
+        self.bridge = Bridge(size, self.decoder.core, num_layers)
+
+    def encode(self, images: Tensor) -> tuple[State, Memory | None]:
+        """Look at images: (B, 3, height, width), or their features (B, S, M) as `encoder` makes them -> the decoder's
+        first state and its memory.
+
+        Raises ValueError for images of another size, or features of another grid.
+        """
+        size, grid = self.encoder.image_size, tuple(self.position.shape)
+        if images.shape[1:] not in ((3, size, size), grid):
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}, but must have (B, 3, {size}, {size}) or, as features, "
+                f"(B, {grid[0]}, {grid[1]})"
+            )
+        features = images if images.dim() == 3 else self.encoder(images)
+        features = self.feature_dropout(self.norm(features.to(self.position.dtype)) + self.position)
+        state = self.bridge(features.mean(dim=1))
+        if self.decoder.attention is None:
+            return state, None
+        everywhere = torch.full((len(features),), features.shape[1], device=features.device)
+        return state, self.decoder.memory(features, everywhere)
+
+    def forward(self, batch: CaptionBatch) -> Tensor:
+        """A batch -> logits (B·C, T, V + 1): at step t of the caption's t-th token, given those before it."""
+        return self.decoder.scores(self._features(batch))
+
+    def _features(self, batch: CaptionBatch) -> Tensor:
+        state, memory = self.encode(batch.images)
+        several = len(batch.captions) // len(batch.images)
+        state = tuple(part.repeat_interleave(several, dim=1) for part in state)
+        return self.decoder.features(self._inputs(batch.captions), state, batch.lengths, memory)[0]
+
+    def _inputs(self, captions: Tensor) -> Tensor:
+        """What the decoder reads where it is to write `captions` (B, T): the same, one step later."""
+        return torch.cat([torch.full_like(captions[:, :1], self.end_id), captions[:, :-1]], dim=1)
+
+    def loss(self, batch: CaptionBatch, label_smoothing: float | None = None) -> Tensor:
+        """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar."""
+        smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
+        return self.decoder.loss(self._features(batch), batch.captions, batch.lengths, smoothing)
+
+    def caption(self, image: ImageLike | Sequence[ImageLike], **options: Any) -> Any:
+        """Describe an image or a list of images; see `captions`. A text, or a list of texts."""
+        several = isinstance(image, (list, tuple))
+        images: Any = image if several else [image]
+        best = [found[0].text for found in self.captions(images, **options)]
+        return best if several else best[0]
+
+    def captions(self, images: Iterable[ImageLike], **options: Any) -> Iterator[list[Caption]]:
+        """Describe images, some at a time, in their order.
+
+        Args:
+            images: paths, PIL images, arrays or tensors; see `zoo.data.images.read_image`.
+            options: those of `captions_of`.
+
+        Raises:
+            InputError: something is no image.
+            ValueError: an option outside its range.
+        """
+        for batch in image_batches(images, self.encoder.image_size, self.resize):
+            yield from self.captions_of(batch, **options)
+
+    @torch.inference_mode()
+    def captions_of(
+        self,
+        images: Tensor,
+        *,
+        num_beams: int = 5,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        no_repeat_ngram_size: int | None = None,
+    ) -> list[list[Caption]]:
+        """Describe a batch of images.
+
+        Args:
+            images: (B, 3, height, width), or their features (B, S, M).
+            num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+
+        Returns:
+            B lists of up to `n_best` captions, the best first.
+
+        Raises:
+            ValueError: an option outside its range, or images of another size.
+        """
+        beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
+        tokenizer = self.require_tokenizer()
+        with evaluating(self):
+            state, memory = self.encode(images.to(self.position.device))
+            first = torch.full((len(images),), self.end_id, device=self.position.device)
+            logits, state = self.decoder.step(first, state, memory)
+            found = beam_search(
+                self.decoder,
+                logits,
+                state,
+                end_id=self.end_id,
+                min_new_tokens=1,
+                max_new_tokens=self.max_length,
+                options=beams,
+                memory=memory,
+                banned=tokenizer.never_generated,
+            )
+
+        def caption(one: Hypothesis) -> Caption:
+            return Caption(tokenizer.decode(one.tokens).strip(), one.score, one.finished)
+
+        return [[caption(one) for one in several] for several in found]
+
+    def attend(self, image: ImageLike, caption: str) -> tuple[list[str], Tensor]:
+        """Where the decoder looks as it writes `caption`: (its words, weights (T, rows, columns) of the grid).
+
+        The last word is `</s>`, the end. Raises ValueError for a captioner without attention.
+        """
+        (batch,) = image_batches([image], self.encoder.image_size, self.resize)
+        captions, _ = pad(self.caption_rows([caption]))
+        with evaluating(self), torch.inference_mode():
+            state, memory = self.encode(batch.to(self.position.device))
+            if memory is None:
+                raise ValueError("this captioner has no attention: it looks at nothing but its state")
+            weights = self.decoder.attention_weights(self._inputs(captions.to(self.position.device)), memory, state)[0]
+        pieces = self.require_tokenizer().pieces(caption)
+        return [*pieces, END], weights.unflatten(1, self.encoder.grid).float().cpu()
+
+    def caption_rows(self, captions: Sequence[str]) -> list[Tensor]:
+        """Each caption's tokens and the end token: N rows (T,) int32."""
+        return self.require_tokenizer().sentence_rows(captions)
