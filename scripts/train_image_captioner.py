@@ -137,6 +137,8 @@ class ImageCaptionerOptions:
             )
         if self.captions_per_image < 1:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
+        if self.finetune and self.weights == "none" and self.init_from is None:
+            raise ValueError(f"finetune is {self.finetune}, but there are no weights to fine-tune: name some")
         if self.weights != "none" and self.init_from is not None:
             raise ValueError("weights and init_from were both given; the backbone starts from one of them")
         BeamOptions(self.num_beams, length_penalty=self.length_penalty)  # checks them now, not after the training

@@ -13,7 +13,7 @@ from PIL import Image
 
 from zoo.data import feature_cache
 from zoo.data.feature_cache import CachedFeatures, default_cache
-from zoo.data.image_tensors import BATCH, load_image
+from zoo.data.image_tensors import BATCH, ImageTensors, load_image
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
 
@@ -98,7 +98,7 @@ def test_another_encoder_or_size_is_computed_anew(images, folder, change):
     first = cached(images, folder)
     other = cached(images, folder, **change)
     assert other.computed
-    assert other.fingerprint != first.fingerprint
+    assert other.file != first.file
     assert not cached(images, folder, forbidden).computed  # both are kept
     assert not cached(images, folder, forbidden, **change).computed
 
@@ -144,6 +144,16 @@ def test_content_in_memory_is_told_by_itself(images, folder):
         assert cached(several, folder).computed
 
 
+def test_a_run_on_a_copy_of_the_images_or_without_a_cache_has_the_same_fingerprint(images, folder, tmp_path):
+    copies = [
+        StoredImage("copy", shutil.copy(image.content, tmp_path / f"copy {n}.png")) for n, image in enumerate(images)
+    ]
+    first, copied = cached(images, folder), cached(copies, folder, encoder="on another device")
+    read = ImageTensors(images, SIZE, "squash", "images")
+    assert first.fingerprint == copied.fingerprint == read.fingerprint
+    assert cached(images[:-1], folder).fingerprint != first.fingerprint
+
+
 def test_pictures_of_the_same_bytes_are_told_apart(folder):
     data = bytes(range(6))
     palettes = [Image.frombytes("P", (2, 3), data), Image.frombytes("P", (2, 3), data)]
@@ -151,7 +161,7 @@ def test_pictures_of_the_same_bytes_are_told_apart(folder):
     palettes[1].putpalette(list(range(30, 60)))
     others = [Image.frombytes("L", (2, 3), data), Image.frombytes("L", (3, 2), data), *palettes]
     found = [cached([StoredImage("image", other)], folder) for other in others]
-    assert len({features.fingerprint for features in found}) == 4
+    assert len({features.file for features in found}) == 4
 
 
 def test_relative_paths_are_told_by_where_they_lead(tmp_path, folder, monkeypatch):

@@ -103,7 +103,7 @@ def test_other_weights_have_other_features(images, encoder, tmp_path, change):
     change(encoder)
     after = load(images, encoder, tmp_path)
     assert after.computed
-    assert after.fingerprint != before.fingerprint
+    assert after.file != before.file
 
 
 def test_another_precision_size_or_resize_has_other_features(images, encoder, tmp_path):
@@ -115,7 +115,7 @@ def test_another_precision_size_or_resize_has_other_features(images, encoder, tm
     encoder.image_size = 24
     found.append(load(images, encoder, tmp_path))
     assert all(pictures.computed for pictures in found)
-    assert len({pictures.fingerprint for pictures in found}) == 4
+    assert len({pictures.file for pictures in found}) == 4
 
 
 def test_the_layout_of_the_filters_does_not_matter(images, encoder, tmp_path):

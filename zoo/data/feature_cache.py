@@ -47,7 +47,7 @@ class CachedFeatures:
         kept: the numbers of the images that could be read.
         broken: what is wrong with the others, one line each.
         computed: whether they were not there yet.
-        fingerprint: tells these images, and their encoder, from others.
+        fingerprint: tells these images, of this size, from others; as that of `ImageTensors`, wherever they lie.
 
     Raises:
         InputError: more than 1 % of the images cannot be read, there are none, or the folder cannot be written.
@@ -63,8 +63,7 @@ class CachedFeatures:
         name: str,
         folder: Path,
     ) -> None:
-        self.fingerprint = _digest(images, encoder, size, resize)
-        self.file = folder / f"features-{self.fingerprint}.bin"
+        self.file = folder / f"features-{_digest(images, encoder, size, resize)}.bin"
         stored = self._stored()
         self.computed = stored is None
         try:
@@ -82,6 +81,7 @@ class CachedFeatures:
         self._features = features.view(found["shape"])
         self.broken: list[str] = found["broken"]
         self.kept: list[int] = found["kept"]
+        self.fingerprint: str = found["fingerprint"]
 
     @property
     def _description(self) -> Path:
@@ -95,7 +95,8 @@ class CachedFeatures:
         """The description of what is there, if that is whole."""
         try:
             found = json.loads(self._description.read_text(encoding="utf-8"))
-            whole = math.prod(found["shape"]) * DTYPES[found["dtype"]].itemsize == self.file.stat().st_size
+            size = math.prod(found["shape"]) * DTYPES[found["dtype"]].itemsize
+            whole = size == self.file.stat().st_size and found.keys() >= {"kept", "broken", "fingerprint"}
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return found if whole else None
@@ -111,6 +112,7 @@ class CachedFeatures:
         """Write the features, and return their description."""
         kept: list[int] = []
         broken: list[str] = []
+        digest = hashlib.sha256()
         shape: tuple[int, ...] | None = None
         dtype = torch.float32
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +126,7 @@ class CachedFeatures:
                         try:
                             batch[number - start] = load_image(image, size, resize)
                             kept.append(number)
+                            digest.update(batch[number - start].numpy().tobytes())
                         except InputError as error:
                             broken.append(str(error))
                             check_broken(broken, len(images), name)
@@ -139,6 +142,7 @@ class CachedFeatures:
                 "dtype": str(dtype).removeprefix("torch."),
                 "kept": kept,
                 "broken": broken,
+                "fingerprint": digest.hexdigest(),
             }
             # Before the features, which are whole once they have their name.
             write_atomically(self._description, json.dumps(description))

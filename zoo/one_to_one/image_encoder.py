@@ -109,7 +109,11 @@ class ImageEncoder(nn.Module):
         """
         state = _imagenet(self.backbone) if str(weights) == "imagenet" else _read(Path(weights))
         name = f"the ImageNet weights of {self.backbone}" if str(weights) == "imagenet" else str(weights)
-        of = self.backbone if self.backbone == SMALL else f"torchvision's {self.backbone}"
+        of = (
+            "our small network (--backbone names another)"
+            if self.backbone == SMALL
+            else f"torchvision's {self.backbone}"
+        )
         expected = self.trunk.state_dict()
         if any(key.startswith(OURS) for key in state):
             state = {key.removeprefix(OURS): value for key, value in state.items() if key.startswith(OURS)}
