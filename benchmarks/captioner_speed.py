@@ -98,9 +98,7 @@ def measure_captions(
     model: ImageCaptioner, images: CaptionedImages, options: CaptionerSpeedOptions
 ) -> tuple[dict[str, float], int, int]:
     """Seconds for all images, one by one and in batches; how many images, and of how many the caption is the same."""
-    pictures = []
-    for image in images.images[: options.images]:
-        pictures.append(read_image(image.content() if callable(image.content) else image.content, image.place))
+    pictures = [read_image(image.fetch(), image.place) for image in images.images[: options.images]]
     found: dict[str, list[str]] = {}
 
     def one_by_one() -> None:

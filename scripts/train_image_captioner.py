@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
-from zoo.data.augmentation import augmented
+from zoo.data.augmentation import Augmentation, augmented
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
 from zoo.data.feature_cache import CachedFeatures, default_cache
 from zoo.data.image_tensors import load_image
+from zoo.data.images import Resize
 from zoo.data.length_batches import LengthBatches, pad
 from zoo.data.stored_images import CaptionData, CaptionedImages
 from zoo.decoding import BeamOptions
@@ -34,8 +35,10 @@ from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
 from zoo.one_to_one import ImageClassifier
-from zoo.one_to_one.pictures import load_pictures
+from zoo.one_to_one.image_encoder import usual_image_size
+from zoo.one_to_one.pictures import broken_notes, load_pictures
 from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training.finetuning import check_finetuning, finetuning_paces
 
 WORST = 20
 SAMPLES = 3
@@ -110,8 +113,8 @@ class ImageCaptionerOptions:
     cache: Path | None = None
     recompute: bool = False
     image_size: int | None = None
-    resize: Literal["squash", "crop"] = "squash"
-    augment: Literal["none", "shift", "shift+flip"] = "none"
+    resize: Resize = "squash"
+    augment: Augmentation = "none"
     cell: str = "lstm"
     attention: Literal["none", "additive", "general", "multihead"] = "multihead"
     num_heads: int = 8
@@ -130,11 +133,7 @@ class ImageCaptionerOptions:
     length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.finetune <= 1 or not 0 <= self.finetune_from < 1:
-            raise ValueError(
-                f"finetune is {self.finetune} and finetune_from {self.finetune_from}, but must be at least 0, and at "
-                "most 1 or below 1"
-            )
+        check_finetuning(self.finetune, self.finetune_from)
         if self.captions_per_image < 1:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
         if self.finetune and self.weights == "none" and self.init_from is None:
@@ -220,15 +219,14 @@ class Captioning:
     def paces(self) -> dict[nn.Parameter, Pace]:
         if not self.model.encoder.fixed:
             return {}
-        pace = Pace(self.options.finetune, self.options.finetune_from)
-        return {parameter: pace for parameter in self.model.encoder.parameters() if parameter.requires_grad}
+        return finetuning_paces(self.model.encoder.parameters(), self.options.finetune, self.options.finetune_from)
 
     def num_batches(self, epoch: int) -> int:
         return self.batches.num_batches(epoch)
 
     def batch(self, epoch: int, k: int) -> CaptionBatch:
         numbers = self.batches.rows(epoch, k)
-        generator = torch.Generator().manual_seed(((self.batches.seed * 1_000_003 + epoch) * 1_000_003 + k) % 2**63)
+        generator = self.batches.generator(epoch, k)
         captions = [
             self.training.rows[number][place]
             for number in numbers
@@ -285,11 +283,9 @@ def main() -> int:
         f"{model.config['vocab_size']:,}; {model.config['backbone']}, {parameters:,} parameters, of which "
         f"{learning:,} learn; {device.type}, {precision}, {torch.get_num_threads()} threads"
     )
-    for note in data.notes:
+    pictures = {name: split.pictures for name, split in {"training": trained_on, **ready}.items()}
+    for note in [*data.notes, *broken_notes(pictures)]:
         print(f"note: {note}")
-    for name, split in {"training": trained_on, **ready}.items():
-        if broken := split.pictures.broken:
-            print(f"note: {len(broken):,} {name} images are broken and left out ({broken[0]})")
     if isinstance(trained_on.pictures, CachedFeatures):
         print(f"note: the features of the images are in {trained_on.pictures.file.parent}")
         if options.augment != "none":
@@ -352,7 +348,7 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
     names += [name for name in values if name.endswith("dropout")]
     config = {name: values[name] for name in names}
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
-    usual_size = 64 if config["backbone"] == "small" else 224
+    usual_size = usual_image_size(config["backbone"])
     config["image_size"] = usual_size if options.image_size is None else options.image_size
     config["attention"] = None if options.attention == "none" else options.attention
     config["max_length"] = max(map(len, tokenizer.encode_rows(captions))) + FREE_TOKENS

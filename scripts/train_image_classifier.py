@@ -10,17 +10,19 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
-from zoo.data.augmentation import augmented
+from zoo.data.augmentation import Augmentation, augmented
 from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.images import Resize
 from zoo.data.labelled_images import load_labelled_images
 from zoo.data.length_batches import LengthBatches
+from zoo.data.lines import printable
 from zoo.data.stored_images import ImageLabelData, LabelledImages
 from zoo.device import Precision, choose_device, choose_precision
 from zoo.errors import InputError, as_input_error
@@ -29,8 +31,10 @@ from zoo.evaluation.confusions import draw_confusions
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_one import ImageBatch, ImageClassifier
-from zoo.one_to_one.pictures import load_pictures
+from zoo.one_to_one.image_encoder import usual_image_size
+from zoo.one_to_one.pictures import broken_notes, load_pictures
 from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training.finetuning import check_finetuning, finetuning_paces
 
 MISTAKES = 20
 EVALUATION_BATCH = 128
@@ -76,17 +80,13 @@ class ImageClassifierOptions:
     cache: Path | None = None
     recompute: bool = False
     image_size: int | None = None
-    resize: Literal["squash", "crop"] = "squash"
-    augment: Literal["none", "shift", "shift+flip"] = "shift"
+    resize: Resize = "squash"
+    augment: Augmentation = "shift"
     dropout: float = 0.1
     label_smoothing: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 <= self.finetune <= 1 or not 0 <= self.finetune_from < 1:
-            raise ValueError(
-                f"finetune is {self.finetune} and finetune_from {self.finetune_from}, but must be at least 0, and at "
-                "most 1 or below 1"
-            )
+        check_finetuning(self.finetune, self.finetune_from)
 
 
 @dataclass
@@ -108,8 +108,8 @@ class Split:
         self.pictures = load_pictures(images.images, f"{name} images", model.encoder, model.resize, precision, cache)
         self.numbers = self.pictures.kept
         known = {label: number for number, label in enumerate(model.labels)}
-        self.targets = torch.tensor([known[_printable(images.labels[n])] for n in self.numbers])
-        self.places = [_printable(images.images[n].place) for n in self.numbers]
+        self.targets = torch.tensor([known[printable(images.labels[n])] for n in self.numbers])
+        self.places = [printable(images.images[n].place) for n in self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -144,8 +144,7 @@ class Classifying:
     def paces(self) -> dict[nn.Parameter, Pace]:
         if not self.model.encoder.fixed:
             return {}
-        pace = Pace(self.options.finetune, self.options.finetune_from)
-        return {parameter: pace for parameter in self.model.encoder.parameters() if parameter.requires_grad}
+        return finetuning_paces(self.model.encoder.parameters(), self.options.finetune, self.options.finetune_from)
 
     def num_batches(self, epoch: int) -> int:
         return self.batches.num_batches(epoch)
@@ -154,8 +153,7 @@ class Classifying:
         rows = self.batches.rows(epoch, k)
         images = self.training.images(rows)
         if images.dim() == 4:
-            generator = torch.Generator().manual_seed(((self.batches.seed * 1_000_003 + epoch) * 1_000_003 + k) % 2**63)
-            images = augmented(images, self.options.augment, generator)
+            images = augmented(images, self.options.augment, self.batches.generator(epoch, k))
         return ImageBatch(images, self.training.targets[rows])
 
     def loss(self, batch: ImageBatch, carry: State) -> tuple[Tensor, State]:
@@ -200,11 +198,9 @@ def main() -> int:
         f"{data.name}: {sizes} images, {len(data.labels)} labels; {options.backbone}, {parameters:,} parameters; "
         f"{device.type}, {precision}, {torch.get_num_threads()} threads"
     )
-    for note in data.notes:
+    pictures = {name: split.pictures for name, split in {"training": trained_on, **held_out}.items()}
+    for note in [*data.notes, *broken_notes(pictures)]:
         print(f"note: {note}")
-    for name, split in {"training": trained_on, **held_out}.items():
-        if broken := split.pictures.broken:
-            print(f"note: {len(broken):,} {name} images are broken and left out ({_printable(broken[0])})")
     if isinstance(trained_on.pictures, CachedFeatures):
         print(
             f"note: the features of the images are in {trained_on.pictures.file.parent}, of images that are not "
@@ -237,21 +233,15 @@ def main() -> int:
 def _starting_model(options: ImageClassifierOptions, data: ImageLabelData) -> ImageClassifier:
     values = asdict(options)
     config = {name: values[name] for name in ("backbone", "resize", "dropout", "label_smoothing")}
-    config["image_size"] = options.image_size
-    if options.image_size is None:
-        config["image_size"] = 64 if options.backbone == "small" else 224
+    usual_size = usual_image_size(options.backbone)
+    config["image_size"] = usual_size if options.image_size is None else options.image_size
     with as_input_error():
-        model = ImageClassifier(labels=[_printable(label) for label in data.labels], **config)
+        model = ImageClassifier(labels=[printable(label) for label in data.labels], **config)
     if options.weights != "none":
         model.encoder.load(options.weights)
         if not options.finetune:
             model.encoder.requires_grad_(False)
     return model
-
-
-def _printable(name: str) -> str:
-    """A file's name as it can be written: its bytes that are not UTF-8 come as surrogates, which cannot."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check_batch_size(model: ImageClassifier, images: int, batch_size: int) -> None:

@@ -18,6 +18,14 @@ from zoo.core.padding import padding_mask
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
 
+END = "</s>"
+"""How a token that ends a sequence, and is not of the tokenizer's, is shown."""
+
+
+def delayed(targets: Tensor, first_id: int) -> Tensor:
+    """What a decoder reads where it is to write `targets` (B, T): the same one step later, behind `first_id`."""
+    return torch.cat([torch.full_like(targets[:, :1], first_id), targets[:, :-1]], dim=1)
+
 
 class RecurrentDecoder(nn.Module):
     """A language model over token ids, which may have a memory to look at.

@@ -10,6 +10,7 @@ from zoo.data.caption_files import TEXT_SUFFIXES, captions_of, find_captions_fil
 from zoo.data.image_folders import ImageFolder, MissingImages, split_folders
 from zoo.data.image_rows import data_set_rows, data_set_splits, draw, is_data_set, read_splits
 from zoo.data.records import RECORD_SUFFIXES
+from zoo.data.splits import check_validation_fraction
 from zoo.data.stored_images import CaptionData, CaptionedImages, StoredImage
 from zoo.errors import InputError
 
@@ -58,8 +59,7 @@ def load_captioned_images(
         InputError: a source is missing, empty or malformed; a column is missing; no image has captions; more than 1 %
             of the captions are of images that are not there; or `validation_fraction` is out of range.
     """
-    if not 0.0 < validation_fraction <= 0.5:
-        raise InputError(f"validation_fraction is {validation_fraction}: expected more than 0 and at most 0.5")
+    check_validation_fraction(validation_fraction)
     if data == "scenes":
         given = (captions, image_column, caption_column, validation_data, test_data)
         if any(option is not None for option in given):

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.data.image_tensors import BATCH, Resize, check_broken, load_image
+from zoo.data.image_tensors import BATCH, check_broken, load_image
+from zoo.data.images import Resize
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
 from zoo.files import write_atomically
@@ -162,7 +163,7 @@ def _digest(images: Sequence[StoredImage], encoder: str, size: int, resize: Resi
 def _told(image: StoredImage) -> bytes:
     """What tells an image from others."""
     try:
-        content = image.content() if callable(image.content) else image.content
+        content = image.fetch()
         if isinstance(content, Path):
             status = content.stat()
             return os.fsencode(content.resolve()) + f" {status.st_size} {status.st_mtime_ns}".encode()

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from zoo.data.given_texts import are_typed
 from zoo.data.image_folders import HIDDEN, IMAGE_SUFFIXES
-from zoo.data.image_tensors import BATCH, Resize
-from zoo.data.images import image_tensor, read_image
+from zoo.data.image_tensors import BATCH
+from zoo.data.images import Resize, image_tensor, read_image
 from zoo.data.lines import in_chunks, reading
 from zoo.errors import InputError
 

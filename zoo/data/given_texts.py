@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from zoo.data.lines import read_lines
+from zoo.data.lines import printable, read_lines
 from zoo.errors import InputError
 
 
@@ -25,9 +25,7 @@ def given_texts(texts: Sequence[str], file: Path | None) -> Iterator[GivenText]:
     if texts and file is not None:
         raise InputError("texts and --file were both given; the texts can come from one of them only")
     if texts:
-        # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be printed.
-        printable = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in texts]
-        return (GivenText(f"text {number}", text) for number, text in enumerate(printable, start=1))
+        return (GivenText(f"text {number}", printable(text)) for number, text in enumerate(texts, start=1))
     if file is None:
         if sys.stdin is None:
             raise InputError("standard input is closed: give texts, or a file with --file")

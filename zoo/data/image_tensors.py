@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.data.images import ImageLike, image_tensor, read_image
+from zoo.data.images import ImageLike, Resize, image_tensor, read_image
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
 
@@ -19,8 +18,6 @@ BATCH = 64
 MEMORY = 1 << 30  # bytes
 
 MOST_BROKEN = 0.01
-
-Resize = Literal["squash", "crop"]
 
 
 def image_batches(images: Iterable[ImageLike], size: int, resize: Resize) -> Iterator[Tensor]:
@@ -36,8 +33,7 @@ def image_batches(images: Iterable[ImageLike], size: int, resize: Resize) -> Ite
 
 def load_image(image: StoredImage, size: int, resize: Resize) -> Tensor:
     """A stored image, (3, size, size) uint8. Raises InputError, which names the image's place, if it is broken."""
-    content = image.content() if callable(image.content) else image.content
-    return image_tensor(read_image(content, image.place), size, resize)
+    return image_tensor(read_image(image.fetch(), image.place), size, resize)
 
 
 class ImageTensors:

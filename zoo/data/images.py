@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,16 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+Resize = Literal["squash", "crop"]
+"""How an image is brought to a square: all of it, or the square in its middle."""
+
+
+def check_resize(resize: str) -> None:
+    """Raise ValueError unless `resize` is one of `Resize`."""
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize is {resize!r}, but must be one of {', '.join(get_args(Resize))}")
 
 
 def read_image(image: ImageLike, place: str | None = None) -> Image.Image:
@@ -71,7 +81,7 @@ def read_image(image: ImageLike, place: str | None = None) -> Image.Image:
     )
 
 
-def image_tensor(image: Image.Image, size: int, resize: Literal["squash", "crop"] = "squash") -> Tensor:
+def image_tensor(image: Image.Image, size: int, resize: Resize = "squash") -> Tensor:
     """An RGB image as a tensor (3, size, size) of uint8.
 
     Both sides are scaled to `size` ("squash"), or those of the square in its middle ("crop"), bilinearly, with a filter

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoo.data.image_folders import ImageFolder, MissingImages, entries, file_name, split_folders
 from zoo.data.image_rows import choose_column, data_set_rows, data_set_splits, draw, is_data_set, read_splits
 from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
+from zoo.data.splits import check_validation_fraction
 from zoo.data.stored_images import ImageLabelData, LabelledImages, StoredImage
 from zoo.errors import InputError
 
@@ -61,8 +62,7 @@ def load_labelled_images(
             label to validate or test on is no training label; more than 1 % of the labels are of images that are not
             there; or `validation_fraction` is out of range.
     """
-    if not 0.0 < validation_fraction <= 0.5:
-        raise InputError(f"validation_fraction is {validation_fraction}: expected more than 0 and at most 0.5")
+    check_validation_fraction(validation_fraction)
     if data == "scenes":
         if any(option is not None for option in (image_column, label_column, validation_data, test_data)):
             raise InputError("scenes has labels and splits of its own: leave out the options of other data")

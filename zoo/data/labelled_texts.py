@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zoo.data.labelled_rows import LabelledRow, LabelledSource
+from zoo.data.splits import check_validation_fraction
 from zoo.data.surnames import surname_notes
 from zoo.errors import InputError
 
@@ -82,8 +83,7 @@ def load_labelled_texts(
         InputError: a source is missing, empty or malformed; a column, text or label is missing; there is one label
             only; a label to validate or test on is no training label; or `validation_fraction` is out of range.
     """
-    if not 0.0 < validation_fraction <= 0.5:
-        raise InputError(f"validation_fraction is {validation_fraction}: expected more than 0 and at most 0.5")
+    check_validation_fraction(validation_fraction)
     if label_separator is not None and (not multi_label or not label_separator):
         raise InputError(f"label_separator is {label_separator!r}: it needs --multi_label and at least one character")
     source = LabelledSource(text_column, label_column or "label", columns, label_separator, multi_label)

@@ -66,6 +66,10 @@ class LengthBatches:
             raise IndexError(f"batch {k} of epoch {epoch}: there are {len(batches)} batches")
         return list(batches[k])
 
+    def generator(self, epoch: int, k: int) -> torch.Generator:
+        """For what else is drawn of batch k of epoch `epoch`: the same whenever it is made."""
+        return torch.Generator().manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + k) % 2**63)
+
     def _plan(self, epoch: int) -> list[list[int]]:
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)

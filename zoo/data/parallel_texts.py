@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from zoo.data.labelled_texts import take_split
 from zoo.data.number_words import NUMBER_NOTES
 from zoo.data.parallel_rows import Pair, ParallelSource, Split
+from zoo.data.splits import check_validation_fraction
 from zoo.errors import InputError
 
 FREE_CHARACTERS = 20
@@ -89,8 +90,7 @@ def load_parallel_texts(
         InputError: a source is missing, empty or malformed, a file of a pair is missing or longer than the other, all
             texts of one side are empty, no training pair is left, or an option is out of range.
     """
-    if not 0.0 < validation_fraction <= 0.5:
-        raise InputError(f"validation_fraction is {validation_fraction}: expected more than 0 and at most 0.5")
+    check_validation_fraction(validation_fraction)
     if not max_length_ratio >= 1.0:
         raise InputError(f"max_length_ratio is {max_length_ratio}: expected 1 or more")
     for option, language in (("source", source), ("target", target)):

@@ -19,6 +19,10 @@ class StoredImage(NamedTuple):
     place: str
     content: Path | bytes | Image.Image | Callable[[], Path | bytes | Image.Image]
 
+    def fetch(self) -> Path | bytes | Image.Image:
+        """Its file, the file's bytes, or the picture."""
+        return self.content() if callable(self.content) else self.content
+
 
 @dataclass(frozen=True)
 class CaptionedImages:

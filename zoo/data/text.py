@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo.data.python_docs import python_docs
 from zoo.data.rows import HUB_NAME, ROW_FORMATS, column, load_splits
+from zoo.data.splits import check_validation_fraction
 from zoo.data.text_files import TEXT_SUFFIXES, normalise, read_text_file, text_files_below
 from zoo.errors import InputError
 
@@ -51,8 +52,7 @@ def load_text(
         InputError: a source is missing, empty, binary or not UTF-8; a set has no such column or the hub no
             such set; or `validation_fraction` is out of range.
     """
-    if not 0.0 < validation_fraction <= 0.5:
-        raise InputError(f"validation_fraction is {validation_fraction}: expected more than 0 and at most 0.5")
+    check_validation_fraction(validation_fraction)
     fraction = validation_fraction if validation_data is None else None
     parts = [_read_source(source, text_column, fraction) for source in _sources(data)]
     train = _join([train for train, _ in parts])

@@ -1,22 +1,21 @@
 """One-to-many: an image goes in, a caption comes out word by word."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from zoo.core import Bridge, Memory, RecurrentDecoder, State
+from zoo.core.decoder import END, delayed
 from zoo.core.dropout import LockedDropout, check_probability
-from zoo.data.image_tensors import Resize, image_batches
-from zoo.data.images import ImageLike
+from zoo.data.image_tensors import image_batches
+from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, Hypothesis, beam_search
 from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
-
-END = "</s>"
 
 
 class CaptionBatch(NamedTuple):
@@ -104,8 +103,7 @@ class ImageCaptioner(PretrainedModel):
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
         if max_length < 1:
             raise ValueError(f"max_length is {max_length}, but must be at least 1")
-        if resize not in get_args(Resize):
-            raise ValueError(f"resize is {resize!r}, but must be one of {', '.join(get_args(Resize))}")
+        check_resize(resize)
         check_probability("feature_dropout", feature_dropout)
         check_probability("label_smoothing", label_smoothing)
         self.config = {
@@ -185,11 +183,7 @@ class ImageCaptioner(PretrainedModel):
         state, memory = self.encode(batch.images)
         several = len(batch.captions) // len(batch.images)
         state = tuple(part.repeat_interleave(several, dim=1) for part in state)
-        return self.decoder.features(self._inputs(batch.captions), state, batch.lengths, memory)[0]
-
-    def _inputs(self, captions: Tensor) -> Tensor:
-        """What the decoder reads where it is to write `captions` (B, T): the same, one step later."""
-        return torch.cat([torch.full_like(captions[:, :1], self.end_id), captions[:, :-1]], dim=1)
+        return self.decoder.features(delayed(batch.captions, self.end_id), state, batch.lengths, memory)[0]
 
     def loss(self, batch: CaptionBatch, label_smoothing: float | None = None) -> Tensor:
         """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar."""
@@ -273,7 +267,8 @@ class ImageCaptioner(PretrainedModel):
             state, memory = self.encode(batch.to(self.position.device))
             if memory is None:
                 raise ValueError("this captioner has no attention: it looks at nothing but its state")
-            weights = self.decoder.attention_weights(self._inputs(captions.to(self.position.device)), memory, state)[0]
+            inputs = delayed(captions.to(self.position.device), self.end_id)
+            weights = self.decoder.attention_weights(inputs, memory, state)[0]
         pieces = self.require_tokenizer().pieces(caption)
         return [*pieces, END], weights.unflatten(1, self.encoder.grid).float().cpu()
 

@@ -1,15 +1,15 @@
 """One-to-one: an image goes in, its label comes out. The encoder alone, which can then start a captioner."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.core.dropout import check_probability
-from zoo.data.image_tensors import Resize, image_batches
-from zoo.data.images import ImageLike
+from zoo.data.image_tensors import image_batches
+from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
 from zoo.pretrained import PretrainedModel, evaluating
 
@@ -68,8 +68,7 @@ class ImageClassifier(PretrainedModel):
         labels = list(labels)
         if len(set(labels)) < len(labels) or len(labels) < 2:
             raise ValueError(f"labels are {labels}, but must be two or more different ones")
-        if resize not in get_args(Resize):
-            raise ValueError(f"resize is {resize!r}, but must be one of {', '.join(get_args(Resize))}")
+        check_resize(resize)
         check_probability("dropout", dropout)
         check_probability("label_smoothing", label_smoothing)
         self.config = {

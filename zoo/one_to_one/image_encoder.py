@@ -134,6 +134,11 @@ class ImageEncoder(nn.Module):
         self.train(self.training)
 
 
+def usual_image_size(backbone: str) -> int:
+    """Height and width of images where none are asked for: what ImageNet's networks were made for, or 64 for ours."""
+    return 64 if backbone == SMALL else 224
+
+
 def backbones() -> list[str]:
     """The names of all networks that can be had: `small`, and torchvision's that make a grid of features."""
     from torchvision import models

@@ -1,14 +1,16 @@
 """What a model is trained on where images go in: images, or an encoder's features of them if it does not learn."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from zoo.data.feature_cache import CachedFeatures
-from zoo.data.image_tensors import ImageTensors, Resize
+from zoo.data.image_tensors import ImageTensors
+from zoo.data.images import Resize
+from zoo.data.lines import printable
 from zoo.data.stored_images import StoredImage
 from zoo.device import Precision
 from zoo.one_to_one.image_encoder import ImageEncoder
@@ -49,6 +51,15 @@ def load_pictures(
 
     told = f"{_digest(encoder)} {precision} {device.type}"
     return CachedFeatures(images, extract, told, encoder.image_size, resize, name, cache)
+
+
+def broken_notes(pictures: Mapping[str, Pictures]) -> list[str]:
+    """A remark of one line on each split, {its name: its pictures}, of which images were left out."""
+    return [
+        f"{len(split.broken):,} {name} images are broken and left out ({printable(split.broken[0])})"
+        for name, split in pictures.items()
+        if split.broken
+    ]
 
 
 def _digest(encoder: ImageEncoder) -> str:

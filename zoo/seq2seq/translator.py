@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.core import Bridge, Memory, RecurrentDecoder, State
+from zoo.core.decoder import END, delayed
 from zoo.core.dropout import check_probability
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.text_parts import cut_text
@@ -18,7 +19,6 @@ from zoo.seq2seq.encoder import RecurrentEncoder
 # Sentences are translated so many source tokens, padding included, at a time.
 BATCH_TOKENS = 2_048
 
-END = "</s>"  # how the end token is shown
 
 FREE_TOKENS = 10  # of a translation, beside those that its source's length allows
 
@@ -188,12 +188,8 @@ class Translator(PretrainedModel):
 
     def _features(self, batch: TranslationBatch) -> Tensor:
         state, memory = self.encode(batch.source, batch.source_lengths)
-        features, _ = self.decoder.features(self._inputs(batch.target), state, batch.target_lengths, memory)
+        features, _ = self.decoder.features(delayed(batch.target, self.end_id), state, batch.target_lengths, memory)
         return features
-
-    def _inputs(self, target: Tensor) -> Tensor:
-        """What the decoder reads where it is to write `target` (B, T): the same, one step later."""
-        return torch.cat([torch.full_like(target[:, :1], self.end_id), target[:, :-1]], dim=1)
 
     def loss(self, batch: TranslationBatch, label_smoothing: float | None = None) -> Tensor:
         """Mean nats a token of the translations, smoothed as the model is unless said otherwise: a scalar."""
@@ -323,7 +319,7 @@ class Translator(PretrainedModel):
             state, memory = self.encode(batch.source, batch.source_lengths)
             if memory is None:
                 raise ValueError("this translator has no attention: it looks at nothing but its state")
-            weights = self.decoder.attention_weights(self._inputs(batch.target), memory, state)[0]
+            weights = self.decoder.attention_weights(delayed(batch.target, self.end_id), memory, state)[0]
         source_pieces = self.require_source_tokenizer().pieces(source)
         return [*source_pieces, END], [*self.require_tokenizer().pieces(target), END], weights.cpu()
 
