@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
-from zoo.data.augmentation import Augmentation, augmented
+from zoo.data.augmentation import Augmentation, augmented, mirrors
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
 from zoo.data.feature_cache import CachedFeatures, default_cache
@@ -31,9 +31,11 @@ from zoo.device import Precision, choose_device, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention, draw_captions
 from zoo.evaluation.captions import caption_figures, signatures, worst_captions
+from zoo.evaluation.cider import CiderD
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
+from zoo.one_to_many.self_critical import self_critical_loss
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
@@ -68,14 +70,15 @@ class ImageCaptionerOptions:
         backbone: small, or one of torchvision's networks (resnet18, mobilenet_v3_small, ...).
         weights: What the backbone starts from: none, imagenet (downloaded once), or the file of a state dict.
         init_from: An image classifier's run whose backbone to start from, instead.
-        finetune: With weights or init_from, the backbone learns at this share of the rate; 0 leaves it as it is, and
-            then the features of all images are computed only once.
+        captioner: A captioner's run to go on from, with its words, sizes and all of its weights, instead.
+        finetune: With weights, init_from or captioner, the backbone learns at this share of the rate; 0 leaves it as it
+            is, and then the features of all images are computed only once.
         finetune_from: The share of the run after which such a backbone begins to learn.
         cache: Folder for features; if left out, the user's cache folder.
         recompute: Compute features anew for every batch.
         image_size: Height and width that images are brought to; if left out, 64 for small and 224 for others.
         resize: squash shows all of an image, crop the square in its middle.
-        augment: Training images are moved a little at random, or also mirrored (where captions name no sides).
+        augment: Training images are moved a little at random, mirrored (where captions name no sides), or both.
         cell: rnn, lstm, gru, mingru or minlstm.
         attention: How the decoder looks at the image; none for the plain pattern, which has but its state.
         num_heads: Heads of the attention multihead.
@@ -90,8 +93,11 @@ class ImageCaptionerOptions:
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
+        reward: What the captions of the training images teach: none, to write their words; cider_d, to write what has a
+            high CIDEr-D, by captions that the model draws itself (self-critical training). For a trained captioner.
+        samples: Captions that are drawn of each image for the reward.
         num_beams: Beams of the final figures; those in between are greedy.
-        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions.
+        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
     """
 
     data: str = "scenes"
@@ -108,6 +114,7 @@ class ImageCaptionerOptions:
     backbone: str = "small"
     weights: str = "none"
     init_from: str | None = None
+    captioner: str | None = None
     finetune: float = 0.0
     finetune_from: float = 0.2
     cache: Path | None = None
@@ -129,17 +136,25 @@ class ImageCaptionerOptions:
     weight_dropout: float = 0.0
     label_smoothing: float = 0.05
     captions_per_image: int = 2
+    reward: Literal["none", "cider_d"] = "none"
+    samples: int = 5
     num_beams: int = 5
-    length_penalty: float = 1.0
+    length_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_finetuning(self.finetune, self.finetune_from)
         if self.captions_per_image < 1:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
-        if self.finetune and self.weights == "none" and self.init_from is None:
+        sources = {"weights": self.weights != "none", "init_from": self.init_from, "captioner": self.captioner}
+        given = [name for name, source in sources.items() if source]
+        if self.finetune and not given:
             raise ValueError(f"finetune is {self.finetune}, but there are no weights to fine-tune: name some")
-        if self.weights != "none" and self.init_from is not None:
-            raise ValueError("weights and init_from were both given; the backbone starts from one of them")
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} were both given; the backbone starts from one of them")
+        if self.reward != "none" and self.captioner is None:
+            raise ValueError(f"reward is {self.reward}, but no captioner is given: what draws at random earns nothing")
+        if self.samples < 2:
+            raise ValueError(f"samples is {self.samples}, but must be at least 2: one is compared with the others")
         BeamOptions(self.num_beams, length_penalty=self.length_penalty)  # checks them now, not after the training
 
 
@@ -157,10 +172,22 @@ class Split:
     """Images and their captions as the model takes them; broken images are left out."""
 
     def __init__(
-        self, name: str, images: CaptionedImages, model: ImageCaptioner, precision: Precision, cache: Path | None
+        self,
+        name: str,
+        images: CaptionedImages,
+        model: ImageCaptioner,
+        precision: Precision,
+        cache: Path | None,
+        augment: Augmentation = "none",
     ) -> None:
         self.given = images
         self.pictures = load_pictures(images.images, f"{name} images", model.encoder, model.resize, precision, cache)
+        self.augment = augment
+        if isinstance(self.pictures, CachedFeatures) and mirrors(augment):
+            name = f"mirrored {name} images"
+            self.mirrored = load_pictures(
+                images.images, name, model.encoder, model.resize, precision, cache, mirrored=True
+            )
         self.numbers = self.pictures.kept
         self.references = [images.captions[number] for number in self.numbers]
         self.rows = [model.caption_rows(captions) for captions in self.references]
@@ -171,6 +198,16 @@ class Split:
     def images(self, rows: Iterable[int]) -> Tensor:
         """Images (B, 3, height, width), or features (B, S, M)."""
         return self.pictures([self.numbers[row] for row in rows])
+
+    def augmented(self, rows: list[int], generator: torch.Generator) -> Tensor:
+        """The same, changed at random as far as can be: of features, whether they are of the mirrored images."""
+        images = self.images(rows)
+        if images.dim() == 4:
+            return augmented(images, self.augment, generator)
+        if mirrors(self.augment):
+            turned = [place for place in range(len(rows)) if torch.rand((), generator=generator) < 0.5]
+            images[turned] = self.mirrored([self.numbers[rows[place]] for place in turned])
+        return images
 
     def true_captions(self, captions: list[str]) -> list[bool] | None:
         """Which captions are true of their images, where the data can tell."""
@@ -202,6 +239,9 @@ class Captioning:
         if validation.given.is_true is None:
             # CIDEr-D weighs words by how few images have them, and of one image alone is 0.
             self.metric = "cider_d" if len(validation) > 1 else "chrf"
+        self.cider: CiderD | None = None
+        if options.reward == "cider_d":
+            self.cider = CiderD([[row.tolist() for row in rows] for rows in training.rows])
         digest = hashlib.sha256(training.pictures.fingerprint.encode())
         for rows in training.rows:
             for row in rows:
@@ -232,13 +272,12 @@ class Captioning:
             for number in numbers
             for place in _draw(len(self.training.rows[number]), self.captions_per_image, generator)
         ]
-        images = self.training.images(numbers)
-        if images.dim() == 4:
-            images = augmented(images, self.options.augment, generator)
-        return CaptionBatch(images, *pad(captions))
+        return CaptionBatch(self.training.augmented(numbers, generator), *pad(captions))
 
     def loss(self, batch: CaptionBatch, carry: State) -> tuple[Tensor, State]:
-        return self.model.loss(batch), ()
+        if self.cider is None:
+            return self.model.loss(batch), ()
+        return self_critical_loss(self.model, batch, self.options.samples, self.cider.scores), ()
 
     def tokens(self, batch: CaptionBatch) -> int:
         return int(batch.lengths.sum())
@@ -273,8 +312,8 @@ def main() -> int:
         splits = {name: _plain(split, name, data) for name, split in splits.items()}
     model = _starting_model(options, splits["training"]).to(device)
     cache = None if options.recompute else (options.cache or default_cache())
+    trained_on = Split("training", splits.pop("training"), model, precision, cache, options.augment)
     ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
-    trained_on = ready.pop("training")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(
@@ -288,8 +327,8 @@ def main() -> int:
         print(f"note: {note}")
     if isinstance(trained_on.pictures, CachedFeatures):
         print(f"note: the features of the images are in {trained_on.pictures.file.parent}")
-        if options.augment != "none":
-            print(f"note: they are of the images as they are: for --augment {options.augment} add --recompute")
+        if options.augment not in ("none", "flip"):
+            print(f"note: these are of images that are not moved: for --augment {options.augment} add --recompute")
     batches = LengthBatches([max(map(len, rows)) for rows in trained_on.rows], training.batch_size, training.seed)
     task = Captioning(model, trained_on, ready["validation"], options, batches)
 
@@ -328,6 +367,29 @@ def _plain(images: CaptionedImages, name: str, data: CaptionData) -> CaptionedIm
 
 
 def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> ImageCaptioner:
+    model = _new_model(options, images) if options.captioner is None else _trained_before(options.captioner, options)
+    if model.encoder.fixed and not options.finetune:
+        model.encoder.requires_grad_(False)
+    return model
+
+
+def _trained_before(run: str, options: ImageCaptionerOptions) -> ImageCaptioner:
+    before, tokenizer = ImageCaptioner.to_start_from(run)
+    with as_input_error():
+        model = ImageCaptioner(tokenizer=tokenizer, **before.config | _changeable(options))
+    model.load_state_dict(before.state_dict())
+    model.encoder.fixed = True
+    print(f"going on from {run}: its words, cell and sizes are used")
+    return model
+
+
+def _changeable(options: ImageCaptionerOptions) -> dict[str, Any]:
+    """What of a model does not depend on its weights."""
+    values = asdict(options)
+    return {name: values[name] for name in values if name.endswith(("dropout", "smoothing", "length_penalty"))}
+
+
+def _new_model(options: ImageCaptionerOptions, images: CaptionedImages) -> ImageCaptioner:
     captions = [caption for several in images.captions for caption in several]
     # Words without punctuation are separated by blanks already, and stay as they are ("don't" is one).
     tokenizer = TextTokenizer.train(
@@ -344,9 +406,8 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
         )
     source = None if options.init_from is None else ImageClassifier.from_pretrained(options.init_from)
     values = asdict(options)
-    names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied", "label_smoothing"]
-    names += [name for name in values if name.endswith("dropout")]
-    config = {name: values[name] for name in names}
+    names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied"]
+    config = {name: values[name] for name in names} | _changeable(options)
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
     usual_size = usual_image_size(config["backbone"])
     config["image_size"] = usual_size if options.image_size is None else options.image_size
@@ -363,8 +424,6 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
         print(f"starting from {options.init_from}: its backbone {source.encoder.backbone} is used")
     elif options.weights != "none":
         model.encoder.load(options.weights)
-    if model.encoder.fixed and not options.finetune:
-        model.encoder.requires_grad_(False)
     return model
 
 

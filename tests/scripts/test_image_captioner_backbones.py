@@ -194,3 +194,22 @@ def test_stopped_while_features_are_computed(
     assert not (tmp_path / "run").exists()
     assert sorted(file.suffix for file in (tmp_path / "cache").iterdir()) == [".bin", ".json"]  # the training images'
     assert train_captioner(tmp_path / "run", **options).code == 0
+
+
+def test_a_captioner_goes_on_and_learns_from_the_cider_d_of_what_it_draws(
+    train_captioner: Run, trunk: Path, tmp_path: Path
+) -> None:
+    first = train_captioner(tmp_path / "first", weights=trunk, finetune=0.0, cache=tmp_path / "cache", max_steps=60)
+    assert first.code == 0, first
+    options = {"captioner": tmp_path / "first", "reward": "cider_d", "samples": 4, "finetune": 0.0, "augment": "flip"}
+    sizes = {"hidden_size": 24, "length_penalty": 0.5, "cache": tmp_path / "cache", "max_steps": 40}
+    result = train_captioner(tmp_path / "second", **options, **sizes)
+    assert result.code == 0, result
+    assert f"going on from {tmp_path / 'first'}: its words, cell and sizes are used" in result.out
+    before, after = (ImageCaptioner.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    assert after.config == before.config | {"length_penalty": 0.5}
+    assert same(in_trunk(after.state_dict()), in_trunk(before.state_dict()))
+    figures = [json.loads((tmp_path / name / "metrics.json").read_text("utf-8")) for name in ("first", "second")]
+    assert figures[1]["validation"]["cider_d"] > figures[0]["validation"]["cider_d"]
+    # Of the training, validation and test images, and of the first of these mirrored.
+    assert len(list((tmp_path / "cache").glob("*.bin"))) == 4

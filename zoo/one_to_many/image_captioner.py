@@ -71,6 +71,7 @@ class ImageCaptioner(PretrainedModel):
         input_dropout, embedding_dropout: see `zoo.core.embedding.TokenEmbedding`.
         weight_dropout: share of the recurrent matrices' weights dropped.
         label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
+        length_penalty: what captions are ranked with unless it is said otherwise; see `zoo.decoding.BeamOptions`.
 
     Raises:
         ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
@@ -98,6 +99,7 @@ class ImageCaptioner(PretrainedModel):
         embedding_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        length_penalty: float = 0.0,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -106,6 +108,7 @@ class ImageCaptioner(PretrainedModel):
         check_resize(resize)
         check_probability("feature_dropout", feature_dropout)
         check_probability("label_smoothing", label_smoothing)
+        BeamOptions(length_penalty=length_penalty)  # checks it
         self.config = {
             "vocab_size": vocab_size,
             "backbone": backbone,
@@ -125,17 +128,20 @@ class ImageCaptioner(PretrainedModel):
             "embedding_dropout": embedding_dropout,
             "weight_dropout": weight_dropout,
             "label_smoothing": label_smoothing,
+            "length_penalty": length_penalty,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
         self.resize = resize
         self.max_length = max_length
         self.label_smoothing = label_smoothing
+        self.length_penalty = length_penalty
         self.encoder = ImageEncoder(backbone, image_size)
         places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
         # Backbones differ in how large their features are, and none says where in the image they were found.
         self.norm = nn.LayerNorm(size)
-        self.position = nn.Parameter(torch.zeros(places, size))
+        # Where all places begin alike, it takes twice as many steps until relations between objects are learnt.
+        self.position = nn.Parameter(0.2 * torch.randn(places, size))
         self.feature_dropout = LockedDropout(feature_dropout)
         self.decoder = RecurrentDecoder(
             vocab_size=vocab_size + 1,
@@ -177,9 +183,10 @@ class ImageCaptioner(PretrainedModel):
 
     def forward(self, batch: CaptionBatch) -> Tensor:
         """A batch -> logits (B·C, T, V + 1): at step t of the caption's t-th token, given those before it."""
-        return self.decoder.scores(self._features(batch))
+        return self.decoder.scores(self.features(batch))
 
-    def _features(self, batch: CaptionBatch) -> Tensor:
+    def features(self, batch: CaptionBatch) -> Tensor:
+        """What `decoder.scores` makes the words' scores of: (B·C, T, H)."""
         state, memory = self.encode(batch.images)
         several = len(batch.captions) // len(batch.images)
         state = tuple(part.repeat_interleave(several, dim=1) for part in state)
@@ -188,7 +195,7 @@ class ImageCaptioner(PretrainedModel):
     def loss(self, batch: CaptionBatch, label_smoothing: float | None = None) -> Tensor:
         """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar."""
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        return self.decoder.loss(self._features(batch), batch.captions, batch.lengths, smoothing)
+        return self.decoder.loss(self.features(batch), batch.captions, batch.lengths, smoothing)
 
     def caption(self, image: ImageLike | Sequence[ImageLike], **options: Any) -> Any:
         """Describe an image or a list of images; see `captions`. A text, or a list of texts."""
@@ -218,14 +225,15 @@ class ImageCaptioner(PretrainedModel):
         *,
         num_beams: int = 5,
         n_best: int = 1,
-        length_penalty: float = 1.0,
+        length_penalty: float | None = None,
         no_repeat_ngram_size: int | None = None,
     ) -> list[list[Caption]]:
         """Describe a batch of images.
 
         Args:
             images: (B, 3, height, width), or their features (B, S, M).
-            num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+            num_beams, n_best, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+            length_penalty: the same; None for the model's own.
 
         Returns:
             B lists of up to `n_best` captions, the best first.
@@ -233,7 +241,8 @@ class ImageCaptioner(PretrainedModel):
         Raises:
             ValueError: an option outside its range, or images of another size.
         """
-        beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
+        penalty = self.length_penalty if length_penalty is None else length_penalty
+        beams = BeamOptions(num_beams, n_best, penalty, no_repeat_ngram_size)
         tokenizer = self.require_tokenizer()
         with evaluating(self):
             state, memory = self.encode(images.to(self.position.device))
