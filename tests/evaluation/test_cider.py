@@ -138,7 +138,7 @@ def test_errors_say_what_was_given_and_expected() -> None:
 def test_token_ids_are_scored_as_words_are_with_the_weights_of_the_whole_set() -> None:
     hypotheses = ["a dog runs", "a cat", "red red cat"]
     references = [["a dog runs", "the dog"], ["a cat sleeps"], ["a red cat", "cat"]]
-    ids = {word: number for number, word in enumerate("a dog runs the cat sleeps red".split())}
+    ids = {word: number for number, word in enumerate(["a", "dog", "runs", "the", "cat", "sleeps", "red"])}
 
     def tokens(text: str) -> list[int]:
         return [ids[word] for word in text.split()]
