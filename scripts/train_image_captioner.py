@@ -7,7 +7,7 @@ python scripts/caption_images.py runs/flickr8k my_photo.jpg
 
 import hashlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,12 +30,12 @@ from zoo.decoding import BeamOptions
 from zoo.device import Precision, choose_device, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention, draw_captions
-from zoo.evaluation.captions import caption_figures, signatures, worst_captions
+from zoo.evaluation.captions import bleu_4_scores, caption_figures, signatures, worst_captions
 from zoo.evaluation.cider import CiderD
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
-from zoo.one_to_many.self_critical import self_critical_loss
+from zoo.one_to_many.self_critical import Reward, Tokens, self_critical_loss
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
@@ -93,8 +93,9 @@ class ImageCaptionerOptions:
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
-        reward: What the captions of the training images teach: none, to write their words; cider_d, to write what has a
-            high CIDEr-D, by captions that the model draws itself (self-critical training). For a trained captioner.
+        reward: What the training captions teach: none, to write their words; or, by captions that the model draws
+            itself, to write what has a high CIDEr-D, BLEU-4 (which counts tenfold), or both together (self-critical
+            training). For a trained captioner.
         samples: Captions that are drawn of each image for the reward.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
@@ -136,7 +137,7 @@ class ImageCaptionerOptions:
     weight_dropout: float = 0.0
     label_smoothing: float = 0.05
     captions_per_image: int = 2
-    reward: Literal["none", "cider_d"] = "none"
+    reward: Literal["none", "cider_d", "bleu_4", "cider_d+bleu_4"] = "none"
     samples: int = 5
     num_beams: int = 5
     length_penalty: float = 0.0
@@ -239,9 +240,7 @@ class Captioning:
         if validation.given.is_true is None:
             # CIDEr-D weighs words by how few images have them, and of one image alone is 0.
             self.metric = "cider_d" if len(validation) > 1 else "chrf"
-        self.cider: CiderD | None = None
-        if options.reward == "cider_d":
-            self.cider = CiderD([[row.tolist() for row in rows] for rows in training.rows])
+        self.reward = None if options.reward == "none" else _reward(options.reward.split("+"), training)
         digest = hashlib.sha256(training.pictures.fingerprint.encode())
         for rows in training.rows:
             for row in rows:
@@ -275,9 +274,9 @@ class Captioning:
         return CaptionBatch(self.training.augmented(numbers, generator), *pad(captions))
 
     def loss(self, batch: CaptionBatch, carry: State) -> tuple[Tensor, State]:
-        if self.cider is None:
+        if self.reward is None:
             return self.model.loss(batch), ()
-        return self_critical_loss(self.model, batch, self.options.samples, self.cider.scores), ()
+        return self_critical_loss(self.model, batch, self.options.samples, self.reward), ()
 
     def tokens(self, batch: CaptionBatch) -> int:
         return int(batch.lengths.sum())
@@ -348,6 +347,21 @@ def main() -> int:
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
     _report(figures, best, ready, captions, run)
     return 0
+
+
+def _reward(measures: list[str], training: Split) -> Reward:
+    """The sum of the measures. CIDEr-D's weights are those of the training captions."""
+    scorers: list[Reward] = []
+    if "cider_d" in measures:
+        scorers.append(CiderD([[row.tolist() for row in rows] for rows in training.rows]).scores)
+    if "bleu_4" in measures:
+        scorers.append(lambda captions, references: [10 * score for score in bleu_4_scores(captions, references)])
+
+    def reward(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+        judged = [scores(captions, references) for scores in scorers]
+        return [sum(scores) for scores in zip(*judged, strict=True)]
+
+    return reward
 
 
 def _plain(images: CaptionedImages, name: str, data: CaptionData) -> CaptionedImages:

@@ -196,13 +196,14 @@ def test_stopped_while_features_are_computed(
     assert train_captioner(tmp_path / "run", **options).code == 0
 
 
-def test_a_captioner_goes_on_and_learns_from_the_cider_d_of_what_it_draws(
-    train_captioner: Run, trunk: Path, tmp_path: Path
+@pytest.mark.parametrize("reward", ["cider_d", "cider_d+bleu_4"])
+def test_a_captioner_goes_on_and_learns_from_how_good_is_what_it_draws(
+    train_captioner: Run, trunk: Path, tmp_path: Path, reward: str
 ) -> None:
     first = train_captioner(tmp_path / "first", weights=trunk, finetune=0.0, cache=tmp_path / "cache", max_steps=60)
     assert first.code == 0, first
-    options = {"captioner": tmp_path / "first", "reward": "cider_d", "samples": 4, "finetune": 0.0, "augment": "flip"}
-    sizes = {"hidden_size": 24, "length_penalty": 0.5, "cache": tmp_path / "cache", "max_steps": 40}
+    options = {"captioner": tmp_path / "first", "reward": reward, "samples": 4, "augment": "flip"}
+    sizes = {"finetune": 0.0, "hidden_size": 24, "length_penalty": 0.5, "cache": tmp_path / "cache", "max_steps": 40}
     result = train_captioner(tmp_path / "second", **options, **sizes)
     assert result.code == 0, result
     assert f"going on from {tmp_path / 'first'}: its words, cell and sizes are used" in result.out
