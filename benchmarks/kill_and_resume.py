@@ -135,6 +135,7 @@ class Campaign:
         self.tally = Tally()
         self.dice = random.Random(f"{options.seed} {script}")
         self.steps = options.steps
+        self.damaged: bytes | None = None  # the last save that was
         run = EVERY_RUN | RUNS[script] | {"max_steps": options.steps, "data": data / str(RUNS[script]["data"])}
         if script == "train_image_classifier":
             run["dropout"] = 0.1
@@ -188,8 +189,11 @@ class Campaign:
             tally.before_a_save += 1
             return ["--out", str(folder), *self.options, "--overwrite"], 0
         arguments = ["--config", str(folder / "config.yaml"), "--resume"]
+        if last.exists() and self.damaged == last.read_bytes():  # killed again before it went back
+            arguments[-1] = "--resume_previous"
+            return arguments, saved_step(previous)
         if last.exists() and previous.exists() and self.dice.random() < 0.25:
-            damage(last, self.dice)
+            self.damaged = damage(last, self.dice)
             refused = self._start(folder, arguments, None)
             said = f"{last} is "
             if refused.wait() != 2 or said not in refused.output() or "--resume_previous" not in refused.output():
@@ -216,7 +220,7 @@ class Campaign:
 class Process:
     """A fork that runs a script's `main`, and notes each batch that it sees and each moment that it touches `folder`.
 
-    At the moment of that number it kills itself; a file that is being written is then as long as `share` of it.
+    At the moment of that number it kills itself; of what a file then gets it has `share`.
     """
 
     def __init__(
@@ -262,28 +266,34 @@ class Process:
 def observe(module: ModuleType, folder: Path, log: int, kill_at: int | None, share: float) -> None:
     """Make this process note what it does, and die at the moment `kill_at`."""
     moments = itertools.count(1)
+    begins: dict[str, int] = {}  # of what a file that is open gets, in bytes
     train, fsync = module.train, os.fsync
 
     def note(text: str) -> None:
         os.write(log, f"{text}\n".encode())
 
-    def moment(what: str, descriptor: int | None = None) -> None:
-        note(f"moment {what}")
-        if next(moments) == kill_at:
-            if descriptor is not None:
-                os.ftruncate(descriptor, int(share * os.fstat(descriptor).st_size))
-            os.kill(os.getpid(), signal.SIGKILL)
+    def is_last(moment: str) -> bool:
+        note(f"moment {moment}")
+        return next(moments) == kill_at
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
         if event == "open" and isinstance(arguments[2], int):
             writes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
         if writes and isinstance(arguments[0], str | os.PathLike) and folder in Path(arguments[0]).absolute().parents:
-            moment(f"{event} {Path(arguments[0]).name}")
+            file = Path(arguments[0])
+            if is_last(f"{event} {file.name}"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            is_added_to = event == "open" and arguments[2] & os.O_APPEND and file.exists()
+            begins[file.name] = file.stat().st_size if is_added_to else 0
 
     def noted_fsync(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        moment(f"fsync {name.name}", None if name.is_dir() else descriptor)
+        file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if is_last(f"fsync {file.name}"):
+            if file.is_file():
+                begin = begins[file.name]
+                os.ftruncate(descriptor, begin + int(share * (file.stat().st_size - begin)))
+            os.kill(os.getpid(), signal.SIGKILL)
         fsync(descriptor)
 
     def noted_train(task: Any, *arguments: Any) -> Any:
@@ -311,8 +321,8 @@ def saved_step(save: Path) -> int:
         return int(json.loads(stored.metadata()["progress"])["step"])
 
 
-def damage(file: Path, dice: random.Random) -> None:
-    """Cut the file short, or turn one of its bits."""
+def damage(file: Path, dice: random.Random) -> bytes:
+    """Cut the file short, or turn one of its bits. Returns what it is now."""
     content = bytearray(file.read_bytes())
     place = dice.randrange(len(content))
     if dice.random() < 0.5:
@@ -320,6 +330,7 @@ def damage(file: Path, dice: random.Random) -> None:
     else:
         content[place] ^= 1 << dice.randrange(8)
     file.write_bytes(content)
+    return bytes(content)
 
 
 def differences(folder: Path, unbroken: Path) -> Iterator[str]:

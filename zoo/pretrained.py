@@ -23,6 +23,7 @@ from zoo.errors import InputError
 from zoo.files import write_atomically
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CHECKSUM = "zoo-checksum"  # in the weights' metadata
 
 
 @contextmanager
@@ -71,7 +72,7 @@ class PretrainedModel(nn.Module):
         config = {"architecture": type(self).__name__, **self.config}
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
         weights = unshared_weights(self)
-        write_atomically(folder / WEIGHTS_FILE, save(weights, {"digest": checksum(weights)}))
+        write_atomically(folder / WEIGHTS_FILE, save(weights, {CHECKSUM: checksum(weights)}))
         for attribute, file in self.tokenizer_files.items():
             if (tokenizer := getattr(self, attribute)) is not None:
                 tokenizer.save(folder, file)
@@ -189,7 +190,7 @@ def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str | None]:
     """
     try:
         with safe_open(file, framework="pt", device="cpu") as stored:
-            digest = (stored.metadata() or {}).get("digest")
+            digest = (stored.metadata() or {}).get(CHECKSUM)
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError:
         raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
