@@ -236,6 +236,7 @@ class Process:
             output = os.open(f"{log}.out", os.O_CREAT | os.O_WRONLY)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
             sys.argv = [f"{module.__name__}.py", *arguments]
             observe(module, folder.resolve(), os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), moment, share)
             run_script(module.main)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ def test_options_are_checked(benchmark):
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_that_is_killed_and_one_that_differs(benchmark, tmp_path):
+    benchmark.warm_up()
     benchmark.write_data(tmp_path / "data")
     options = benchmark.KillAndResumeOptions(out=tmp_path, steps=8, seed=1)
     campaign = benchmark.Campaign("train_text_generator", tmp_path / "data", options)
@@ -63,9 +65,15 @@ def test_a_run_that_is_killed_and_one_that_differs(benchmark, tmp_path):
     (broken / "more").touch()
     assert list(benchmark.differences(broken, unbroken)) == ["only one of them has more"]
 
-    campaign.batches.reverse()
-    campaign.break_and_compare()
-    assert any("has other batches than the unbroken run" in what for what in tally.mismatches)
+
+@pytest.mark.parametrize(("seen", "is_found"), [("abcd", False), ("cd", False), ("", False), ("ac", True), ("x", True)])
+def test_batches_that_the_unbroken_run_did_not_see_in_that_order(benchmark, seen, is_found):
+    campaign = object.__new__(benchmark.Campaign)
+    campaign.tally, campaign.batches = benchmark.Tally(), [["batch", name] for name in "abcd"]
+    notes = [["moment", "open file"], *(["batch", name] for name in seen)]
+    campaign._compare_batches(SimpleNamespace(log="log 3", notes=lambda: notes))
+    assert campaign.tally.mismatches == (["log 3 has other batches than the unbroken run"] if is_found else [])
+    assert campaign.tally.batches == len(seen)
 
 
 def test_only_times_may_differ(benchmark, tmp_path):
