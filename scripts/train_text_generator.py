@@ -277,13 +277,11 @@ def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenera
     samples = [(f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES] + [
         ("n-gram baseline, temperature 0.8", baseline, 0.8)
     ]
-    text = "".join(
-        f"--- {title} ---\n{model.generate('', max_new_tokens=300, temperature=temperature, seed=0)}\n\n"
-        for title, model, temperature in samples
-    )
-    with (run.path / "samples.txt").open("a", encoding="utf-8") as file:
-        file.write(text)
-    print(f"\n{text}")
+    print()
+    for title, model, temperature in samples:
+        text = model.generate("", max_new_tokens=300, temperature=temperature, seed=0)
+        run.add_sample(title, text)
+        print(f"--- {title} ---\n{text}\n")
     for title, split in (("network", "validation"), ("n-gram baseline", "markov_validation")):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures[split].items())
         print(f"{title}: {shown}")

@@ -5,16 +5,17 @@ A folder holds `config.json` (the constructor's arguments and the architecture's
 executed, and weights load onto the CPU whatever they were trained on.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from zoo.data.tokenizer import TextTokenizer
@@ -22,6 +23,7 @@ from zoo.errors import InputError
 from zoo.files import write_atomically
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CHECKSUM = "zoo-checksum"  # in the weights' metadata
 
 
 @contextmanager
@@ -69,7 +71,8 @@ class PretrainedModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"architecture": type(self).__name__, **self.config}
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-        write_atomically(folder / WEIGHTS_FILE, save(unshared_weights(self)))
+        weights = unshared_weights(self)
+        write_atomically(folder / WEIGHTS_FILE, save(weights, {CHECKSUM: checksum(weights)}))
         for attribute, file in self.tokenizer_files.items():
             if (tokenizer := getattr(self, attribute)) is not None:
                 tokenizer.save(folder, file)
@@ -164,14 +167,7 @@ def unshared_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def load_weights(model: nn.Module, file: Path) -> None:
     """Copy a safetensors file into `model`. Raises InputError if it is missing, damaged or does not fit."""
-    try:
-        weights = load_file(file, device="cpu")
-    except FileNotFoundError:
-        raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
-    except SafetensorError as error:
-        raise InputError(f"{file} is not a whole safetensors file ({error}): copy or save it again") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
+    weights, _ = read_weights(file)
     expected = named_tensors(model)
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
@@ -184,6 +180,37 @@ def load_weights(model: nn.Module, file: Path) -> None:
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(weights[name])
+
+
+def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    """The tensors of a safetensors file and their checksum, which is None in files of other libraries.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            digest = (stored.metadata() or {}).get(CHECKSUM)
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
+    except SafetensorError as error:
+        raise InputError(f"{file} is not a whole safetensors file ({error}): copy or save it again") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
+    if digest is not None and digest != checksum(weights):
+        raise InputError(f"{file} is damaged (its checksum is another): copy or save it again")
+    return weights, digest
+
+
+def checksum(tensors: Mapping[str, torch.Tensor], *texts: str) -> str:
+    """What tells tensors, their names, and texts beside them from those with a wrong bit somewhere: SHA-256, in hex."""
+    digest = hashlib.sha256("\n".join(texts).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

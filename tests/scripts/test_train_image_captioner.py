@@ -32,6 +32,7 @@ FILES = {
     "curves.png",
     "samples.txt",
     "resume.safetensors",
+    "resume.previous.safetensors",
     *(f"{split}_{name}" for split in ("validation", "test") for name in ("captions.txt", "captions.png")),
     *(f"{split}_{name}" for split in ("validation", "test") for name in ("worst.jsonl", "attention.png")),
 }

@@ -32,6 +32,7 @@ FILES = {
     "curves.png",
     "samples.txt",
     "resume.safetensors",
+    "resume.previous.safetensors",
     "validation_translations.txt",
     "validation_worst.jsonl",
     "test_translations.txt",

@@ -175,7 +175,6 @@ def run_training(tmp_path: Path) -> Callable[..., Outcome]:
         AcceleratorState._reset_state(True)
         options = TrainingOptions(out=out or tmp_path / "run", precision=precision, **changes)
         plain = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
-        plain = {name: value for name, value in plain.items() if name not in ("overwrite", "resume")}
         folder = RunFolder(options.out, plain, options.overwrite, options.resume)
         return train(task, options, folder, torch.device("cpu"), precision)  # type: ignore[arg-type]
 

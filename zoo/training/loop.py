@@ -69,16 +69,19 @@ class _Loop:
         self.accelerator = accelerator
         self.module = accelerator.prepare_model(module)
         self.prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in self.optimizers]
-        self.progress = Progress(data=task.fingerprint, precision=precision)
+        self.progress = Progress(data=task.fingerprint, options=run.lasting_options(), precision=precision)
         self.carry: State = ()
         self.last_save = time.monotonic()
         if options.resume:
-            self.carry, saved = load_checkpoint(run.checkpoint, task.model, self.optimizers, accelerator.device)
+            save = run.save_to_resume(options.resume_previous)
+            self.carry, saved = load_checkpoint(save, task.model, self.optimizers, accelerator.device)
             self.progress = _resumed(saved, self.progress, run)
             # Fewer are behind it if the run was made longer.
             done = int(self._share() * options.evaluations + 1e-9)
             self.progress.evaluations = min(self.progress.evaluations, done)
-            run.forget_after(self.progress.step)
+            if run.best_weights() != self.progress.best_weights:
+                self.progress.best = None  # they are of a later evaluation, which will be made again
+            run.go_back_to(save, self.progress.step, self.progress.samples_size)
         self.writer = _tensorboard(run, self.progress.step) if options.tensorboard else None
 
     def run_to_end(self) -> Outcome:
@@ -183,6 +186,7 @@ class _Loop:
         if better:
             progress.best, progress.best_step, progress.since_best = value, progress.step, 0
             task.model.save_pretrained(self.run.path)
+            progress.best_weights = self.run.best_weights()
         else:
             progress.since_best += 1
         line = {
@@ -202,6 +206,7 @@ class _Loop:
         tqdm.write("  " + " ".join(sample.split())[:100])
 
     def _save(self) -> None:
+        self.progress.samples_size = self.run.samples_size()
         save_checkpoint(
             self.run.checkpoint,
             self.task.model,
@@ -226,6 +231,9 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 
 def _resumed(saved: dict[str, Any], now: Progress, run: RunFolder) -> Progress:
     progress = Progress(**saved)
+    if progress.options != now.options:
+        names = sorted(name for name, value in now.options.items() if progress.options.get(name) != value)
+        raise InputError(f"the save in {run.path} is of a run with another {', '.join(names)}: put back its own")
     if progress.data != now.data:
         raise InputError(f"{run.path} was trained on other data, or with another tokenizer, than --data gives now")
     if progress.precision != now.precision:

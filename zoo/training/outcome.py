@@ -16,6 +16,7 @@ class Progress:
     """Where a run is: everything that the loop keeps beside weights, optimizers and random numbers."""
 
     data: str = ""  # the task's fingerprint
+    options: dict[str, Any] = field(default_factory=dict)  # those that a resumed run must have too
     precision: str = ""
     step: int = 0
     epoch: int = 0
@@ -26,9 +27,11 @@ class Progress:
     evaluations: int = 0
     best: float | None = None
     best_step: int = 0
+    best_weights: str | None = None  # their checksum
     since_best: int = 0
     running_loss: float | None = None
     ended: bool = False
+    samples_size: int = 0  # of samples.txt, in bytes
 
 
 @dataclass(frozen=True)
