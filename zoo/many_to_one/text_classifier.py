@@ -223,6 +223,12 @@ class TextClassifier(PretrainedModel):
             return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=weights)
         return F.cross_entropy(scores, targets, weights, label_smoothing=self.label_smoothing)
 
+    def loss_weight(self, batch: TextBatch) -> float:
+        """What `loss` is a mean over: the texts, each by its label's weight if it has one label that has a weight."""
+        if self.class_weights is None or self.multi_label:
+            return len(batch.targets)
+        return float(self.class_weights[batch.targets.to(self.class_weights.device)].sum())
+
     def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Each label's probability, (B, C): softmax, or a sigmoid a label where there may be several."""
         return self._to_probabilities(self(tokens, lengths))

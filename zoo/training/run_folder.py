@@ -77,9 +77,9 @@ class RunFolder:
         """Where the last save is."""
         return self.path / CHECKPOINT
 
-    def resume_command(self) -> str:
-        """What to type to go on with this run, for a shell."""
-        return shlex.join([sys.executable, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
+    def resume_command(self, launcher: list[str]) -> str:
+        """What to type to go on with this run, for a shell; `launcher` is what starts a script."""
+        return shlex.join([*launcher, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
 
     def forget_after(self, step: int) -> None:
         """Drop evaluation lines and samples after `step`: a resumed run makes them again."""
