@@ -55,7 +55,7 @@ class Processes:
         self._is_first_here = state.is_local_main_process
         if self.count == 1:
             return
-        if self.device.index is not None:
+        if ":" in device:
             raise InputError(
                 f"device is {device}, but each of {self.count} processes takes its own: leave the number out"
             )
@@ -63,8 +63,8 @@ class Processes:
             self.device = state.device
         # What is agreed on goes between CPUs; gradients go their own way (nccl between GPUs).
         self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
-        atexit.register(dist.destroy_process_group)
-        if not self.is_main:
+        atexit.register(_leave)
+        if not self.is_main and not isinstance(sys.stderr, _NoTerminal):
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the whole process)
             sys.stderr = _NoTerminal(sys.stderr.buffer, encoding="utf-8", line_buffering=True)
 
@@ -162,6 +162,11 @@ class Processes:
             raise failure
         if failed:
             raise OtherProcessError
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class _NoTerminal(io.TextIOWrapper):
