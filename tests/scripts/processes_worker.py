@@ -170,7 +170,7 @@ def all_stop_at_the_same_step(script: str, arguments: list[str], out: Path) -> N
     module = load(script)
     evaluate, evaluated = module.LanguageModelling.evaluate, []
     module.LanguageModelling.evaluate = lambda self: (evaluated.append(self), evaluate(self))[1]
-    for name, limit in (("clock", ["--max_minutes", "0.003"]), ("patience", ["--patience", "1"])):
+    for name, limit in (("clock", ["--max_minutes", 0.003]), ("patience", ["--patience", 1])):
         seen: dict[str, Any] = {}
         assert start(module, *arguments, *limit, "--out", out / name, seen=seen) == 0
         weights = torch.cat([p.detach().flatten() for p in seen["task"].model.parameters()])
@@ -182,6 +182,12 @@ def all_stop_at_the_same_step(script: str, arguments: list[str], out: Path) -> N
     assert bool(evaluated) == (RANK == 0)
 
 
+def torch_has_no_batch_norm_over_processes_for_cpus(script: str, arguments: list[str], out: Path) -> None:
+    """If this fails, training can have the statistics of whole batches there too."""
+    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on GPU"):
+        torch.nn.SyncBatchNorm(3)(torch.zeros(2, 3))
+
+
 CHECKS: dict[str, Callable[[str, list[str], Path], None]] = {
     check.__name__: check
     for check in (
@@ -189,6 +195,7 @@ CHECKS: dict[str, Callable[[str, list[str], Path], None]] = {
         stopped_by_a_signal_to_one_and_resumed,
         all_end_with_one_message,
         all_stop_at_the_same_step,
+        torch_has_no_batch_norm_over_processes_for_cpus,
     )
 }
 

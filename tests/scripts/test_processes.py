@@ -2,13 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+Launch = Callable[..., "subprocess.Popen[str]"]
 WORKER = Path(__file__).with_name("processes_worker.py")
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
@@ -60,7 +67,8 @@ DROPOUTS = {"batch_size": 7, "dropout": 0.3, "ngram_dropout": 0.3, "restart": 0.
 TOGETHER = {
     "stopped_by_a_signal_to_one_and_resumed": DROPOUTS,
     "all_end_with_one_message": DROPOUTS,
-    "all_stop_at_the_same_step": {"learning_rate": 1e-12, "max_steps": 1000, "evaluations": 100},
+    "all_stop_at_the_same_step": {"learning_rate": 1e-12, "max_steps": 1000, "evaluations": 3},
+    "torch_has_no_batch_norm_over_processes_for_cpus": {},
 }
 CHECKS = [*(f"gradients of {name}" for name in GRADIENTS), *TOGETHER]
 
@@ -103,3 +111,154 @@ def together(
 @pytest.mark.parametrize("check", CHECKS)
 def test_together(together: dict[str, dict[str, str | None]], check: str) -> None:
     assert together[check] == {"0": None, "1": None}
+
+
+def workers_of(launcher: int) -> dict[int, int]:
+    """{rank: process} of a launcher's processes."""
+    found = {}
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        found |= {int(v.removeprefix(b"RANK=")): int(child) for v in variables if v.startswith(b"RANK=")}
+    return found
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """`launch(launcher, file, *arguments)`: a launcher and its two processes."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(launcher: list[str], file: Path, *arguments: object) -> "subprocess.Popen[str]":
+        command = [*launcher, str(file), *map(str, arguments)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=ENVIRONMENT, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        for worker in workers_of(process.pid).values() if process.poll() is None else []:
+            os.kill(worker, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_that_is_killed_ends_them_all(
+    launch: Launch, tiny_arguments: Callable[..., list[str]], tmp_path: Path, text_file: Path
+) -> None:
+    options = {"data": text_file, "max_steps": 10**6, "evaluations": 1, "save_minutes": 1e-9}
+    script = SCRIPTS / "train_text_generator.py"
+    process = launch(ACCELERATE, script, "--out", tmp_path / "run", *tiny_arguments(script.stem, **options))
+    until((tmp_path / "run" / "resume.safetensors").exists, process)
+    workers = workers_of(process.pid)
+    assert sorted(workers) == [0, 1]
+    os.kill(workers[1], signal.SIGKILL)
+    killed = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 60
+    assert process.returncode not in (0, None)
+    assert not any(map(is_running, workers.values()))
+    assert "Signal 9 (SIGKILL)" in err, err
+    assert out.count("tokens to train on") == 1  # the main process alone speaks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_in_one_ends_them_all(
+    launch: Launch, tiny_arguments: Callable[..., list[str]], tmp_path: Path, text_file: Path, rank: int
+) -> None:
+    """Such as a file that one machine lacks."""
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        f"import os, runpy, zoo.data\nfrom zoo.errors import InputError\nload = zoo.data.load_text\n"
+        f"def fail(*arguments):\n    if os.environ['RANK'] == '{rank}':\n"
+        f"        raise InputError('my.txt: no such file')\n    return load(*arguments)\n"
+        f"zoo.data.load_text = fail\n"
+        f"runpy.run_path({str(SCRIPTS / 'train_text_generator.py')!r}, run_name='__main__')\n"
+    )
+    options = tiny_arguments("train_text_generator", data=text_file)
+    process = launch(TORCHRUN, broken, "--out", tmp_path / "run", *options)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=90)
+    assert time.monotonic() - started < 90
+    assert process.returncode not in (0, None)
+    assert err.count("error: my.txt: no such file") == 1
+    assert "RuntimeError" not in err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_launcher_is_told_to_stop(
+    launch: Launch, tiny_arguments: Callable[..., list[str]], tmp_path: Path, text_file: Path, number: int
+) -> None:
+    """A terminal sends Ctrl-C to all, and the launcher sends it once more."""
+    options = {"data": text_file, "max_steps": 10**6, "evaluations": 1, "save_minutes": 1e-9}
+    script = SCRIPTS / "train_text_generator.py"
+    process = launch(TORCHRUN, script, "--out", tmp_path / "run", *tiny_arguments(script.stem, **options))
+    until((tmp_path / "run" / "resume.safetensors").exists, process)
+    workers = workers_of(process.pid)
+    for one in (*workers.values(), process.pid) if number == signal.SIGINT else [process.pid]:
+        os.kill(one, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert not any(map(is_running, workers.values()))
+    said, command = out.rstrip("\n").splitlines()[-2:]
+    assert said.startswith("stopped at step ")
+    resumed = subprocess.run(
+        f"{command} --max_steps {int(said.split()[3]) + 2}",
+        shell=True,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["generator", "classifier", "translator", "captioner", "image classifier"])
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_a_whole_run_is_that_of_one_process(
+    launch: Launch,
+    run: Callable[..., Any],
+    load_script: Callable[[str], ModuleType],
+    tiny_arguments: Callable[..., list[str]],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    launcher: list[str],
+    name: str,
+) -> None:
+    script, data, options = GRADIENTS[name]
+    told = STEPS | options | {"data": request.getfixturevalue(data), "evaluations": 2}
+    told |= {"weights": request.getfixturevalue("trunk")} if "weights" in options else {}
+    arguments = tiny_arguments(script, **told)
+    process = launch(launcher, SCRIPTS / f"{script}.py", "--out", tmp_path / "two", *arguments)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert run(load_script(script), "--out", tmp_path / "one", *arguments).code == 0
+    one, two = (load_file(tmp_path / folder / "model.safetensors") for folder in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4, msg=f"{key}: {{}}".format)
+    files = [{file.name for file in (tmp_path / folder).iterdir()} for folder in ("one", "two")]
+    assert files[0] == files[1]
+    lines = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("one", "two")]
+    assert [json.loads(line)["step"] for line in lines[0]] == [json.loads(line)["step"] for line in lines[1]]
+    assert out.count("run in") == 1
+    figures = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert figures["processes"] == 2

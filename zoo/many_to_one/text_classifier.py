@@ -215,7 +215,12 @@ class TextClassifier(PretrainedModel):
         return scores.to(torch.promote_types(scores.dtype, torch.float32)), outputs
 
     def loss(self, batch: TextBatch) -> Tensor:
-        """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels."""
+        """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels.
+
+        Raises ValueError for a batch of no texts, which has no mean.
+        """
+        if not len(batch.targets):
+            raise ValueError("the batch has no texts, but must have at least one to take the mean of")
         scores, targets = self(batch.tokens, batch.lengths), batch.targets
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
         if self.multi_label:

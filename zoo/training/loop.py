@@ -113,11 +113,12 @@ class _Loop:
                 save_is_due, signal_number = self._agree(interruption.signal_number)
                 if not self.accelerator.sync_gradients:
                     continue  # half a step cannot be saved
-                if self._share() >= (self.progress.evaluations + 1) / self.options.evaluations:
-                    self.progress = self.processes.from_main(self._evaluate)
-                    self._consider_ended()
-                    self._save()
-                elif signal_number is not None or save_is_due:
+                evaluation_is_due = self._share() >= (self.progress.evaluations + 1) / self.options.evaluations
+                if evaluation_is_due or signal_number is not None or save_is_due:
+                    self._require_finite_weights()
+                    if evaluation_is_due:
+                        self.progress = self.processes.from_main(self._evaluate)
+                        self._consider_ended()
                     self._save()
                 if signal_number is not None:
                     break
@@ -182,10 +183,20 @@ class _Loop:
     def _require_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
             step, epoch, batch = self.progress.step, self.progress.epoch, self.progress.batch
+            saved = self.run.checkpoint.exists()
             raise self._failure(
                 f"the {name} is {value} at step {step}, epoch {epoch}, batch {batch}: lower --learning_rate, "
-                "--matrix_learning_rate or --gradient_clip; the last good save is kept"
+                "--matrix_learning_rate or --gradient_clip"
+                + ("; the last good save is kept, and --resume goes on from it with them" if saved else "")
             )
+
+    def _require_finite_weights(self) -> None:
+        """A finite gradient can still lead out of what floats can hold; that is neither saved nor taken for the best."""
+        tensors = [parameter.detach() for parameter in self.task.model.parameters()]
+        tensors += [part for part in self.carry if part.is_floating_point()]
+        largest = torch.stack([tensor.abs().max().float() for tensor in tensors]).max()
+        for (value,) in self.processes.gather(float(largest)):
+            self._require_finite("largest weight or state", value)
 
     def _failure(self, message: str) -> Exception:
         """What all processes raise, for something that all of them know: the main one alone says it."""
