@@ -156,6 +156,17 @@ def test_images_of_which_one_alone_has_its_label(start: Run, tmp_path: Path) -> 
     assert_ends_well(start("train_image_classifier", data=tmp_path / "images"), tmp_path / "run")
 
 
+def test_an_evaluation_that_fails_for_another_reason_says_so(
+    start: Run, train_script: ModuleType, monkeypatch: pytest.MonkeyPatch, text_file: Path
+) -> None:
+    def fail(self: Any) -> dict[str, float]:
+        raise ZeroDivisionError("nothing to do with the weights")
+
+    monkeypatch.setattr(train_script.LanguageModelling, "evaluate", fail)
+    with pytest.raises(ZeroDivisionError, match="nothing to do with the weights"):
+        start("train_text_generator", data=text_file)
+
+
 def test_it_goes_on_from_the_last_save_at_a_lower_rate(
     start: Run, train_script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text_file: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from zoo.core import State
 from zoo.device import Precision
 from zoo.errors import InputError, OtherProcessError
+from zoo.pretrained import named_tensors
 from zoo.training.batch_parts import own_part
 from zoo.training.checkpoint import load_checkpoint, own_state, save_checkpoint
 from zoo.training.interruption import Interruption
@@ -191,10 +192,9 @@ class _Loop:
             )
 
     def _require_finite_weights(self) -> None:
-        """A finite gradient can still lead out of what floats can hold; that is neither saved nor taken for the best."""
-        tensors = [parameter.detach() for parameter in self.task.model.parameters()]
-        tensors += [part for part in self.carry if part.is_floating_point()]
-        largest = torch.stack([tensor.abs().max().float() for tensor in tensors]).max()
+        """A finite gradient can still lead out of what floats can hold; that is neither saved nor judged."""
+        tensors = [*named_tensors(self.task.model).values(), *self.carry]
+        largest = torch.stack([t.detach().abs().max().float() for t in tensors if t.is_floating_point()]).max()
         for (value,) in self.processes.gather(float(largest)):
             self._require_finite("largest weight or state", value)
 
@@ -228,8 +228,7 @@ class _Loop:
         device = self.processes.device
         cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(cuda), torch.inference_mode():
-            figures = task.evaluate()
-            sample = task.sample()
+            figures, sample = self._figures_and_sample()
         value = figures[task.metric]
         self._require_finite(task.metric, value)
         better = progress.best is None or (value > progress.best if task.higher_is_better else value < progress.best)
@@ -256,6 +255,17 @@ class _Loop:
         tqdm.write(f"step {progress.step}: {shown}{' *' if better else ''}")
         tqdm.write("  " + " ".join(sample.split())[:100])
         return progress
+
+    def _figures_and_sample(self) -> tuple[dict[str, float], str]:
+        try:
+            return self.task.evaluate(), self.task.sample()
+        except Exception:
+            # Finite weights can be so large that no score is a number: then that is what is wrong.
+            batch = self.task.batch(self.progress.epoch, self.progress.batch - 1)
+            part = own_part(batch, self.processes.rank, self.processes.count)
+            loss, _ = self.task.loss(_to_device(part, self.processes.device), self.carry)
+            self._require_finite("loss before an evaluation", float(loss))
+            raise
 
     def _save(self) -> None:
         device = self.processes.device
