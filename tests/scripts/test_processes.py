@@ -67,7 +67,7 @@ DROPOUTS = {"batch_size": 7, "dropout": 0.3, "ngram_dropout": 0.3, "restart": 0.
 TOGETHER = {
     "stopped_by_a_signal_to_one_and_resumed": DROPOUTS,
     "all_end_with_one_message": DROPOUTS,
-    "all_stop_at_the_same_step": {"learning_rate": 1e-12, "max_steps": 1000, "evaluations": 3},
+    "all_stop_at_the_same_step": {"learning_rate": 1e-12, "optimizer": "adamw", "max_steps": 1000, "evaluations": 3},
     "torch_has_no_batch_norm_over_processes_for_cpus": {},
 }
 CHECKS = [*(f"gradients of {name}" for name in GRADIENTS), *TOGETHER]
@@ -102,7 +102,7 @@ def together(
         runs[check] = (check, "train_text_generator", tiny_arguments("train_text_generator", data=text, **options))
     (results / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
     command = [*TORCHRUN, str(WORKER), str(results / "runs.json"), str(results)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
     parts = {rank: json.loads((results / f"{rank}.json").read_text("utf-8")) for rank in "01"}
     assert done.returncode == 0, done.stderr
     return {check: {rank: part.get(check, "not reached") for rank, part in parts.items()} for check in CHECKS}
