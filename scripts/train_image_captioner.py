@@ -27,7 +27,7 @@ from zoo.data.images import Resize
 from zoo.data.length_batches import LengthBatches, pad
 from zoo.data.stored_images import CaptionData, CaptionedImages
 from zoo.decoding import BeamOptions
-from zoo.device import Precision, choose_device, choose_precision
+from zoo.device import Precision, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention, draw_captions
 from zoo.evaluation.captions import bleu_4_scores, caption_figures, signatures, worst_captions
@@ -39,7 +39,7 @@ from zoo.one_to_many.self_critical import Reward, Tokens, self_critical_loss
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
-from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 from zoo.training.finetuning import check_finetuning, finetuning_paces
 
 WORST = 20
@@ -278,6 +278,9 @@ class Captioning:
             return self.model.loss(batch), ()
         return self_critical_loss(self.model, batch, self.options.samples, self.reward), ()
 
+    def weight(self, batch: CaptionBatch) -> float:
+        return self.tokens(batch)
+
     def tokens(self, batch: CaptionBatch) -> int:
         return int(batch.lengths.sum())
 
@@ -291,28 +294,30 @@ class Captioning:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", ImageCaptionerOptions, ImageCaptionerTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    data = load_captioned_images(
-        options.data,
-        captions=options.captions,
-        image_column=options.image_column,
-        caption_column=options.caption_column,
-        validation_data=options.validation_data,
-        test_data=options.test_data,
-        validation_fraction=options.validation_fraction,
-        seed=training.seed,
-    )
-    splits = {"training": data.train, "validation": data.validation, **data.tests}
-    if options.plain:
-        splits = {name: _plain(split, name, data) for name, split in splits.items()}
-    model = _starting_model(options, splits["training"]).to(device)
-    cache = None if options.recompute else (options.cache or default_cache())
-    trained_on = Split("training", splits.pop("training"), model, precision, cache, options.augment)
-    ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
+    with processes.first_alone():  # what it downloads or computes, the others find
+        data = load_captioned_images(
+            options.data,
+            captions=options.captions,
+            image_column=options.image_column,
+            caption_column=options.caption_column,
+            validation_data=options.validation_data,
+            test_data=options.test_data,
+            validation_fraction=options.validation_fraction,
+            seed=training.seed,
+        )
+        splits = {"training": data.train, "validation": data.validation, **data.tests}
+        if options.plain:
+            splits = {name: _plain(split, name, data) for name, split in splits.items()}
+        model = _starting_model(options, splits["training"]).to(device)
+        cache = None if options.recompute else (options.cache or default_cache())
+        trained_on = Split("training", splits.pop("training"), model, precision, cache, options.augment)
+        ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(
@@ -331,11 +336,12 @@ def main() -> int:
     batches = LengthBatches([max(map(len, rows)) for rows in trained_on.rows], training.batch_size, training.seed)
     task = Captioning(model, trained_on, ready["validation"], options, batches)
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = ImageCaptioner.from_pretrained(run.path).to(device)
     beams = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}

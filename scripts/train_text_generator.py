@@ -20,13 +20,14 @@ from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State, detach, replace_rows
 from zoo.core.dropout import check_probability
 from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
-from zoo.device import choose_device, choose_precision
+from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
 from zoo.one_to_many import MarkovGenerator, TextGenerator
 from zoo.training import (
     Pace,
+    Processes,
     RunFolder,
     TrainingOptions,
     check_run_folder,
@@ -146,6 +147,9 @@ class LanguageModelling:
         loss, state = self.model.loss_and_state((batch.inputs, batch.targets), state)
         return loss, detach(state)
 
+    def weight(self, batch: WindowBatch) -> float:
+        return batch.inputs.numel()
+
     def tokens(self, batch: WindowBatch) -> int:
         return batch.inputs.numel()
 
@@ -159,17 +163,19 @@ class LanguageModelling:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", TextGeneratorOptions, TextGeneratorTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    corpus = load_text(
-        _sources(options.data) or [],
-        options.text_column,
-        _sources(options.validation_data),
-        options.validation_fraction,
-    )
+    with processes.first_alone():  # what it downloads or computes, the others find
+        corpus = load_text(
+            _sources(options.data) or [],
+            options.text_column,
+            _sources(options.validation_data),
+            options.validation_fraction,
+        )
     model = _starting_model(options, corpus.train)
     tokenizer = model.tokenizer
     assert tokenizer is not None
@@ -189,11 +195,12 @@ def main() -> int:
         f"{torch.get_num_threads()} threads"
     )
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = TextGenerator.from_pretrained(run.path).to(device)
     baseline.fit(train_tokens)

@@ -1,4 +1,4 @@
-"""The one exception that means: what the user supplied is wrong, and here is what to do about it."""
+"""The exception that means: what the user supplied is wrong, and here is what to do about it; and one for processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,10 @@ class InputError(ValueError):
     The message is one line and says what was given, what was expected and what to do. Scripts print it
     as it is, without a traceback, and exit with code 2.
     """
+
+
+class OtherProcessError(RuntimeError):
+    """This process ends because another one of its run has failed. Empty where that one says why."""
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Optimizers and random number generators are tensors and plain numbers, so nothin
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def save_checkpoint(
     carry: State,
     progress: dict[str, Any],
     device: torch.device,
+    others: Sequence[dict[str, Tensor]] = (),
 ) -> None:
     """Write everything atomically, and keep the save that stood there (see `previous_save`).
 
@@ -41,6 +43,7 @@ def save_checkpoint(
         file: where to.
         model, optimizers, carry, device: what is saved, and where it is.
         progress: where the run is; JSON-able.
+        others: what is `own_state` of the other processes that train with this one, by rank.
 
     Raises:
         OSError: it cannot be written; both earlier saves are as they were.
@@ -55,10 +58,9 @@ def save_checkpoint(
                     tensors[name] = value
                 elif value is not None:
                     numbers[name] = value
-    tensors |= {f"carry.{index}": tensor for index, tensor in enumerate(carry)}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    tensors |= own_state(carry, device)
+    for rank, state in enumerate(others, start=1):
+        tensors |= {f"process.{rank}.{name}": tensor for name, tensor in state.items()}
     # Tensors that are views of others (a carried state may be) cannot be saved as they are.
     packed = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     metadata = {"format": FORMAT, "progress": json.dumps(progress), "numbers": json.dumps(numbers)}
@@ -66,10 +68,19 @@ def save_checkpoint(
     write_atomically(file, save(packed, metadata), keep_as=previous_save(file))
 
 
+def own_state(carry: State, device: torch.device) -> dict[str, Tensor]:
+    """What each process has of its own, on the CPU: what it hands on to its next batch, and its random numbers."""
+    tensors = {f"carry.{index}": tensor.cpu() for index, tensor in enumerate(carry)}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
 def load_checkpoint(
-    file: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device
+    file: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device, rank: int = 0
 ) -> tuple[State, dict[str, Any]]:
-    """Put everything back and return the carry and `progress`.
+    """Put everything back and return the carry and `progress`, those of process `rank`.
 
     Raises:
         InputError: the file is missing, damaged, or not of this model and these optimizers.
@@ -89,11 +100,15 @@ def load_checkpoint(
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         _lay_out_as_parameters(optimizer)
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
-    parts = sum(name.startswith("carry.") for name in tensors)
-    carry = tuple(tensors[f"carry.{index}"].to(device) for index in range(parts))
+    prefix = f"process.{rank}." if rank else ""
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if "random.cpu" not in own:
+        raise InputError(f"{file} has nothing of process {rank}: go on with as many processes as before")
+    torch.set_rng_state(own["random.cpu"])
+    if "random.cuda" in own and device.type == "cuda":
+        torch.cuda.set_rng_state(own["random.cuda"], device)
+    parts = sum(name.startswith("carry.") for name in own)
+    carry = tuple(own[f"carry.{index}"].to(device) for index in range(parts))
     return carry, json.loads(metadata["progress"])
 
 

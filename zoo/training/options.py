@@ -93,7 +93,7 @@ class TrainingOptions:
 
 
 # What may differ between a run and its resumption: they say where and how long, not what is computed. (The precision
-# that `auto` came to is compared by the loop.)
+# that `auto` came to is compared by the loop.) But for the three that a run whose loss became infinite is to lower.
 RESUMABLE_CHANGES = frozenset(
     {
         "out",
@@ -109,5 +109,8 @@ RESUMABLE_CHANGES = frozenset(
         "tensorboard",
         "device",
         "precision",
+        "learning_rate",
+        "matrix_learning_rate",
+        "gradient_clip",
     }
 )

@@ -120,9 +120,9 @@ class RunFolder:
         except InputError as error:
             raise InputError(f"{error}, or remove it: then the next evaluation counts as the best") from error
 
-    def resume_command(self) -> str:
-        """What to type to go on with this run, for a shell."""
-        return shlex.join([sys.executable, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
+    def resume_command(self, launcher: list[str]) -> str:
+        """What to type to go on with this run, for a shell; `launcher` is what starts a script."""
+        return shlex.join([*launcher, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
 
     def log(self, figures: dict[str, Any], sample: str) -> None:
         """Add an evaluation: its figures, one JSON line, and its sample."""
