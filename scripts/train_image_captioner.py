@@ -34,6 +34,7 @@ from zoo.evaluation.captions import caption_figures, signatures, worst_captions
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
+from zoo.one_to_many.image_captioner import LONGEST
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
@@ -351,7 +352,8 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
     usual_size = usual_image_size(config["backbone"])
     config["image_size"] = usual_size if options.image_size is None else options.image_size
     config["attention"] = None if options.attention == "none" else options.attention
-    config["max_length"] = max(map(len, tokenizer.encode_rows(captions))) + FREE_TOKENS
+    longest = max(map(len, tokenizer.encode_rows(captions)))
+    config["max_length"] = min(LONGEST, longest + FREE_TOKENS)
     if source is not None:
         _check_source(source, options)
         config |= {name: source.config[name] for name in ("image_size", "resize")}

@@ -17,6 +17,7 @@ from zoo.core import State
 from zoo.errors import InputError
 from zoo.files import write_atomically
 from zoo.pretrained import named_tensors
+from zoo.training.save_contents import check_contents
 
 FORMAT = "zoo-checkpoint-1"
 
@@ -73,6 +74,7 @@ def load_checkpoint(
         raise InputError(f"{file} is not a checkpoint of this version (format {metadata.get('format')})")
     if metadata.get("digest") != _digest(tensors, metadata):
         raise InputError(f"{file} is damaged (its checksum is another): the run cannot go on from it")
+    check_contents(file, tensors, metadata, optimizers)
     targets = named_tensors(model)
     sources = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     for name in sorted(targets.keys() | sources.keys()):

@@ -20,6 +20,7 @@ from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_c
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
 from zoo.training.run_folder import RunFolder
+from zoo.training.save_contents import saved_progress
 from zoo.training.task import Task
 
 LOSS_MEMORY = 0.98  # of the running mean of the training loss that is shown
@@ -225,7 +226,7 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 
 
 def _resumed(saved: dict[str, Any], now: Progress, run: RunFolder) -> Progress:
-    progress = Progress(**saved)
+    progress = saved_progress(run.checkpoint, saved)
     if progress.data != now.data:
         raise InputError(f"{run.path} was trained on other data, or with another tokenizer, than --data gives now")
     if progress.precision != now.precision:

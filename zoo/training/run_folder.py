@@ -22,6 +22,7 @@ import yaml
 
 from zoo.errors import InputError
 from zoo.files import write_atomically, write_json_lines
+from zoo.options_file import read_options_file
 from zoo.training.options import RESUMABLE_CHANGES
 
 CONFIG, HISTORY, FIGURES, SAMPLES, CHECKPOINT = (
@@ -60,10 +61,10 @@ class RunFolder:
         write_atomically(path / CONFIG, yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
     def _check_same_options(self) -> None:
-        saved = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        saved = read_options_file(self.path / CONFIG)
         changed = [
             f"{name} was {saved.get(name)!r} and is {self.options.get(name)!r}"
-            for name in sorted((saved.keys() | self.options.keys()) - RESUMABLE_CHANGES)
+            for name in sorted((saved.keys() | self.options.keys()) - RESUMABLE_CHANGES, key=str)
             if saved.get(name) != self.options.get(name)
         ]
         if changed:
@@ -86,7 +87,7 @@ class RunFolder:
         kept = [line for line in self.history() if line["step"] <= step]
         write_json_lines(self.path / HISTORY, kept)
         file = self.path / SAMPLES
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
         headings = {f"step {line['step']}" for line in kept}
         others = (
             found.start() for found in re.finditer(r"^--- (.+) ---$", text, re.MULTILINE) if found[1] not in headings
@@ -106,11 +107,14 @@ class RunFolder:
         if not file.exists():
             return []
         lines = []
-        for text in file.read_text(encoding="utf-8").splitlines():
+        for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:  # the line that a kill cut short
+                line = json.loads(text)
+            except (ValueError, RecursionError):  # the line that a kill cut short
                 break
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                break  # written by something else
+            lines.append(line)
         return lines
 
     def finish(self, figures: dict[str, Any]) -> None:
@@ -140,7 +144,7 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
 def _is_run(path: Path) -> bool:
     # Other programs' folders have a config.yaml too, and a folder taken for a run may be deleted.
     try:
-        options = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        options = read_options_file(path / CONFIG)
+    except InputError:
         return False
     return isinstance(options, dict) and {"out", "seed", "learning_rate"} <= options.keys()
