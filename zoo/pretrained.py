@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zoo.data.tokenizer import TextTokenizer
 from zoo.errors import InputError
@@ -36,6 +37,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """On the device `meta`, where tensors have shapes and no memory: nothing is drawn, for which torch would first import
+    its compiler, two seconds' worth."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if function is torch.Tensor.normal_ or getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        return (torch.empty if function is torch.randn else function)(*arguments, **options)
 
 
 class PretrainedModel(nn.Module):
@@ -122,8 +136,7 @@ class PretrainedModel(nn.Module):
         shapes = stored_shapes(folder / WEIGHTS_FILE)
         try:
             check_types(cls, config)
-            # On this device tensors have shapes, but no memory.
-            with torch.device("meta"):
+            with torch.device("meta"), _ShapesAlone():
                 described = cls(**tokenizers, **config)
             check_shapes(described, shapes, folder / WEIGHTS_FILE)
             model = cls(**tokenizers, **config)

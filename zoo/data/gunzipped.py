@@ -8,7 +8,7 @@ from zoo.errors import InputError
 MAX_RATIO = 100
 """How many times as large as the file what is in it may be. Text comes to 3 to 20 times, and zeros to 1,000."""
 
-FREE_BYTES = 2**26
+FREE_BYTES = 2**24
 """So much is read of any file."""
 
 

@@ -16,7 +16,7 @@ MAX_CHARACTERS = 1_000_000
 """A longer line (or CSV row) is refused, so that a file cannot fill the memory."""
 
 
-MAX_BLANK_LINES = 1_000_000
+MAX_BLANK_LINES = 100_000
 """More in a row are refused: a gzipped file of 10 MB has 10,000,000,000 of them."""
 
 

@@ -25,10 +25,13 @@ RECORD_SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)
 
 
 MAX_ROW_GROUP = 2**30
-"""Bytes, unpacked, that a row group of Parquet may have, and a batch of its rows: a file of 1 kB can say a million times
-more than it has."""
+"""Bytes, unpacked, that a row group of Parquet may have."""
 
-BATCH_ROWS = 1000
+BATCH_ROWS, BATCH_BYTES = 1000, 2**28
+
+MAX_PARQUET_RATIO, FREE_PARQUET_BYTES = 1_000, 2**28
+"""How many times as large as a Parquet file its values may be, beyond so many bytes: a file of 1 kB can have gigabytes in
+it. Texts come to 2 to 20 times, and columns of few values to some hundreds."""
 
 
 class Record(NamedTuple):
@@ -191,13 +194,16 @@ def _read_parquet(path: Path) -> Iterator[Record]:
 def _parquet_batches(path: Path) -> "Iterator[RecordBatch]":
     from pyarrow.parquet import ParquetFile
 
+    most = max(FREE_PARQUET_BYTES, MAX_PARQUET_RATIO * path.stat().st_size)
+    unpacked = 0
     with ParquetFile(path) as file:
         _check_names(f"the schema of {path}", file.schema_arrow.names)
         for batch in file.iter_batches(_batch_rows(path, file.metadata)):
-            if _unpacked(batch) > MAX_ROW_GROUP:
+            unpacked += _unpacked(batch)
+            if unpacked > most:
                 raise InputError(
-                    f"{path} has rows of more than {MAX_ROW_GROUP:,} bytes, as they are unpacked: expected at most "
-                    "that many in a few rows; write the file again with shorter texts"
+                    f"{path} has more than {most:,} bytes in it, as they are unpacked: expected a file of texts, not one "
+                    "that was made to fill the memory"
                 )
             yield batch
 
@@ -210,7 +216,7 @@ def _batch_rows(path: Path, metadata: "FileMetaData") -> int:
             f"{path} has a row group of {largest:,} bytes: expected at most {MAX_ROW_GROUP:,}; write the file again "
             "with smaller row groups"
         )
-    return max(1, min(BATCH_ROWS, MAX_ROW_GROUP // max(largest, 1)))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, 1)))
 
 
 def _unpacked(batch: "RecordBatch") -> int:
