@@ -40,8 +40,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """On the device `meta`, where tensors have shapes and no memory: nothing is drawn, for which torch would first import
-    its compiler, two seconds' worth."""
+    """On the device `meta`, where tensors have shapes and no memory, nothing is drawn: torch would first import its
+    compiler, which takes two seconds."""
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None

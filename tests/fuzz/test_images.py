@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -11,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from PIL import Image, features
 
 from tests.fuzz.conftest import Attack
-from tests.fuzz.hostile import VALUES, as_json, changed, changed_json
+from tests.fuzz.hostile import as_json, changed, changed_json
 from tests.fuzz.reading_process import Case
 
 SIZES = (0, 1, 2, 16, 255, 30_000, 65_535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
@@ -87,11 +88,12 @@ def test_given_images(attack: Attack) -> None:
 
 @st.composite
 def folders(draw: st.DrawFn, list_name: str, column: str) -> Case:
-    """Three images, one of them damaged, and a list that names some of them."""
-    files = {"a.png": FILES[4], "b/a.png": FILES[0], "b/d.gif": draw(any_image())}
-    names = st.sampled_from(("a.png", "b/a.png", "d.gif")) | NAMES
-    rows = [{"file_name": draw(names), column: draw(st.sampled_from(("x", "y")) | VALUES)} for _ in range(draw(st.integers(1, 4)))]
-    rows = draw(st.just(rows) | changed_json([{"file_name": "a.png", column: "x"}, {"file_name": "d.gif", column: "y"}]))
+    """Images, one of them damaged, and a list that names them, some otherwise than they are called."""
+    files = {"a.png": FILES[4], "b/a.png": FILES[0], "b/d.gif": draw(any_image()), "e.png": FILES[1], "f.png": FILES[2]}
+    rows: Any = [{"file_name": name, column: "xy"[number % 2]} for number, name in enumerate(files)]
+    for _ in range(draw(st.integers(0, 2))):
+        rows[draw(st.integers(0, 4))]["file_name"] = draw(NAMES)
+    rows = draw(st.just(rows) | changed_json(rows))
     content = b"\n".join(map(as_json, rows)) if isinstance(rows, list) else as_json(rows)
     return Case({**files, f"{list_name}.jsonl": content}, [""])
 
