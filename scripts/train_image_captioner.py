@@ -35,6 +35,7 @@ from zoo.evaluation.cider import CiderD
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
+from zoo.one_to_many.image_captioner import LONGEST
 from zoo.one_to_many.self_critical import Reward, Tokens, self_critical_loss
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
@@ -432,7 +433,8 @@ def _new_model(options: ImageCaptionerOptions, images: CaptionedImages) -> Image
     usual_size = usual_image_size(config["backbone"])
     config["image_size"] = usual_size if options.image_size is None else options.image_size
     config["attention"] = None if options.attention == "none" else options.attention
-    config["max_length"] = max(map(len, tokenizer.encode_rows(captions))) + FREE_TOKENS
+    longest = max(map(len, tokenizer.encode_rows(captions)))
+    config["max_length"] = min(LONGEST, longest + FREE_TOKENS)
     if source is not None:
         _check_source(source, options)
         config |= {name: source.config[name] for name in ("image_size", "resize")}

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -14,6 +15,10 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from zoo.errors import InputError, OtherProcessError, as_input_error
+from zoo.options_file import read_options_file
+
+# What torch says, which has no type of its own for it on a CPU: no room, or a size that no number of bytes can have.
+_TOO_LARGE = re.compile("can't allocate|out of memory|not enough memory|overflow", re.IGNORECASE)
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -60,10 +65,13 @@ def parse_options(
         positional, (last,) = positional[:-1], positional[-1:]
         arguments, rest = _without_rest(arguments, len(positional))
     arguments = _with_names(arguments, positional)
+    for file in map(Path, _values_of(arguments, "--config")):
+        if file.is_file():
+            read_options_file(file)  # what the parser would take no offence at
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
-    values |= {name: _last_value(arguments, f"--{name}") for name in texts if values[name] is None}
+    values |= {name: next(reversed(_values_of(arguments, f"--{name}")), None) for name in texts if values[name] is None}
     if rest:
         values[last] = rest  # as they are: as YAML, "[a]" would be a list
     with as_input_error():
@@ -107,14 +115,14 @@ def _with_added_words(arguments: list[str], lists: set[str]) -> list[str]:
     return [f"{name}+{equals}{value}" if name in lists else name + equals + value for name, equals, value in parts]
 
 
-def _last_value(arguments: list[str], option: str) -> str | None:
-    value = None
+def _values_of(arguments: list[str], option: str) -> list[str]:
+    values = []
     for argument, following in itertools.pairwise([*arguments, "--"]):
         if argument == option:
-            value = following
+            values.append(following)
         elif argument.startswith(f"{option}="):
-            value = argument.removeprefix(f"{option}=")
-    return value
+            values.append(argument.removeprefix(f"{option}="))
+    return values
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -135,6 +143,16 @@ def run_script(main: Callable[[], int | None]) -> None:
             sys.stdout.flush()
         if message := " ".join(str(error).split()):
             print(f"error: {message}", file=sys.stderr)
+        code = 2
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and not _TOO_LARGE.search(reason):
+            raise
+        print(
+            f"error: there is not enough memory ({reason[:200] or 'out of memory'}): lower the sizes asked for, such "
+            "as --batch_size or --hidden_size",
+            file=sys.stderr,
+        )
         code = 2
     except KeyboardInterrupt:
         code = 130

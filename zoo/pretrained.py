@@ -2,7 +2,8 @@
 
 A folder holds `config.json` (the constructor's arguments and the architecture's name), `model.safetensors` and
 `tokenizer.json` (a translator's may have a second one, `source_tokenizer.json`). Nothing in it is unpickled or
-executed, and weights load onto the CPU whatever they were trained on.
+executed, weights load onto the CPU whatever they were trained on, and before a model is built its configuration must
+fit the weights that are there, so that it takes no more memory than these do.
 """
 
 import hashlib
@@ -17,12 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zoo.data.tokenizer import TextTokenizer
 from zoo.errors import InputError
 from zoo.files import write_atomically
+from zoo.model_config import CONFIG_FILE, check_types, read_config
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 CHECKSUM = "zoo-checksum"  # in the weights' metadata
 
 
@@ -36,6 +39,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """On the device `meta`, where tensors have shapes and no memory, nothing is drawn: torch would first import its
+    compiler, which takes two seconds."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if function is torch.Tensor.normal_ or getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        return (torch.empty if function is torch.randn else function)(*arguments, **options)
 
 
 class PretrainedModel(nn.Module):
@@ -120,10 +136,18 @@ class PretrainedModel(nn.Module):
             for attribute, file in cls.tokenizer_files.items()
             if (folder / file).exists()
         }
+        shapes = stored_shapes(folder / WEIGHTS_FILE)
         try:
+            check_types(cls, config)
+            with torch.device("meta"), _ShapesAlone():
+                described = cls(**tokenizers, **config)
+            check_shapes(described, shapes, folder / WEIGHTS_FILE)
             model = cls(**tokenizers, **config)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {error}") from error
+        except InputError:
+            raise
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the latter two of absurd sizes
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {reason}") from error
         load_weights(model, folder / WEIGHTS_FILE)
         return model.eval()
 
@@ -142,44 +166,54 @@ def agreed_vocab_size(vocab_size: int | None, tokenizer: TextTokenizer | None, o
     return vocab_size
 
 
-def read_config(folder: Path, architecture: str) -> dict[str, Any]:
-    """The constructor's arguments from `folder`. Raises InputError unless they are those of `architecture`."""
-    file = folder / CONFIG_FILE
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} has no {CONFIG_FILE}: it is not a saved model or a run folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not JSON ({error}): it may be truncated; save the model again") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
-    found = config.pop("architecture", None) if isinstance(config, dict) else None
-    if found != architecture:
-        what = f"of a {found}" if found else "of no architecture of zoo's"
-        raise InputError(f"{file} is {what}, but a {architecture} was expected")
-    return dict(config)
-
-
 def unshared_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """The state dict with each tied tensor once, under its first name, contiguous: what a safetensors file takes."""
     return {name: tensor.detach().contiguous() for name, tensor in named_tensors(model).items()}
 
 
+def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file, of which only the header is read.
+
+    Raises InputError if it is missing or damaged.
+    """
+    with _reading_weights(file), safe_open(file, framework="pt") as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 (no dict)
+
+
+def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+    """Raise InputError unless the tensors that `file` has, {name: shape}, are those of `model`."""
+    expected = named_tensors(model)
+    for name in sorted(expected.keys() | shapes.keys()):
+        if name not in shapes:
+            raise InputError(f"{file} has no {name}: these weights are not of this configuration")
+        if name not in expected:
+            shown = " ".join(name.split())[:100]
+            raise InputError(f"{file} has {shown}, which this {type(model).__name__} lacks")
+        if shapes[name] != tuple(expected[name].shape):
+            wanted = tuple(expected[name].shape)
+            raise InputError(f"{file}: {name} is {shapes[name]}, but the configuration makes it {wanted}")
+
+
 def load_weights(model: nn.Module, file: Path) -> None:
     """Copy a safetensors file into `model`. Raises InputError if it is missing, damaged or does not fit."""
     weights, _ = read_weights(file)
-    expected = named_tensors(model)
-    for name in sorted(expected.keys() | weights.keys()):
-        if name not in weights:
-            raise InputError(f"{file} has no {name}: these weights are not of this configuration")
-        if name not in expected:
-            raise InputError(f"{file} has {name}, which this {type(model).__name__} lacks")
-        if weights[name].shape != expected[name].shape:
-            given, wanted = tuple(weights[name].shape), tuple(expected[name].shape)
-            raise InputError(f"{file}: {name} is {given}, but the configuration makes it {wanted}")
+    check_shapes(model, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
     with torch.no_grad():
-        for name, tensor in expected.items():
+        for name, tensor in named_tensors(model).items():
             tensor.copy_(weights[name])
+
+
+@contextmanager
+def _reading_weights(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{file} is not a whole safetensors file ({reason}): copy or save it again") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
 
 
 def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str | None]:
@@ -188,16 +222,9 @@ def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str | None]:
     Raises:
         InputError: it is missing or damaged.
     """
-    try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            digest = (stored.metadata() or {}).get(CHECKSUM)
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
-    except FileNotFoundError:
-        raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
-    except SafetensorError as error:
-        raise InputError(f"{file} is not a whole safetensors file ({error}): copy or save it again") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
+    with _reading_weights(file), safe_open(file, framework="pt", device="cpu") as stored:
+        digest = (stored.metadata() or {}).get(CHECKSUM)
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
     if digest is not None and digest != checksum(weights):
         raise InputError(f"{file} is damaged (its checksum is another): copy or save it again")
     return weights, digest

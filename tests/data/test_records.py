@@ -10,6 +10,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pyarrow
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.data import records
 from zoo.data.lines import MAX_CHARACTERS, read_lines
 from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
 from zoo.errors import InputError
@@ -413,3 +415,13 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 class FailsToRead(io.BytesIO):
     def readline(self, size: int | None = -1) -> bytes:
         raise IsADirectoryError(21, "Is a directory")
+
+
+def test_parquet_with_a_row_group_that_fills_the_memory_is_refused() -> None:
+    groups = [SimpleNamespace(total_byte_size=size) for size in (1, 2**30 + 1)]
+    metadata = SimpleNamespace(num_row_groups=2, row_group=groups.__getitem__)
+    with pytest.raises(InputError, match="a.parquet has a row group of 1,073,741,825 bytes"):
+        records._batch_rows(Path("a.parquet"), metadata)  # type: ignore[arg-type]
+    groups[1].total_byte_size = 2**30
+    assert records._batch_rows(Path("a.parquet"), metadata) == 1  # type: ignore[arg-type]
+    assert records._batch_rows(Path("a.parquet"), SimpleNamespace(num_row_groups=0)) == 1000  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ class NgramEmbedding(nn.Module):
         self.dropout = dropout
         # A table need not be larger than the number of n-grams there are.
         self.tables = nn.ParameterList(
-            [torch.randn(min(buckets, vocab_size**n), embedding_size) * INITIAL_SCALE for n in range(2, order + 1)]
+            [torch.randn(min(buckets, vocab_size**n), embedding_size).mul_(INITIAL_SCALE) for n in range(2, order + 1)]
         )
 
     def initial_recent(self, batch_size: int, device: torch.device) -> Tensor:

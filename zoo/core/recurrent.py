@@ -13,6 +13,9 @@ from zoo.core.padding import padding_mask
 from zoo.core.state import State
 from zoo.core.weights import CellWeights, Products
 
+MAX_LAYERS = 256
+"""More is a slip, or a configuration that was made to take for ever."""
+
 
 class RecurrentCore(nn.Module):
     """Stacked recurrent layers.
@@ -34,7 +37,7 @@ class RecurrentCore(nn.Module):
         forget_bias: initial bias of the forget gate, where the cell has one (Jozefowicz et al., 2015: 1).
 
     Raises:
-        ValueError: an unknown cell, a size below 1, a probability outside [0, 1), or `weight_dropout` on a cell
+        ValueError: an unknown cell, a size below 1, more than MAX_LAYERS layers, a probability outside [0, 1), or `weight_dropout` on a cell
             without recurrent matrices.
     """
 
@@ -62,6 +65,8 @@ class RecurrentCore(nn.Module):
                 raise ValueError(f"{name} is {size}, but must be at least 1")
         check_probability("dropout", dropout)
         check_probability("weight_dropout", weight_dropout)
+        if num_layers > MAX_LAYERS:
+            raise ValueError(f"num_layers is {num_layers}, but must be at most {MAX_LAYERS}")
         self.cell = get_cell(cell)
         if weight_dropout and not self.cell.recurrent_weights:
             raise ValueError(f"weight_dropout is {weight_dropout}, but {cell} has no recurrent matrices to drop from")

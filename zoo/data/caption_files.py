@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from zoo.data.image_folders import entries, file_name
 from zoo.data.image_rows import choose_column
-from zoo.data.json_records import MAX_ARRAY_BYTES
+from zoo.data.json_records import MAX_ARRAY_BYTES, check_json_values
 from zoo.data.lines import read_lines, reading
 from zoo.data.records import RECORD_SUFFIXES, Record, read_records
 from zoo.errors import InputError
@@ -147,6 +147,7 @@ def _coco_object(path: Path) -> dict[str, Any] | None:
                 f"{path} has more than {MAX_ARRAY_BYTES:,} bytes: expected at most that many of COCO's JSON"
             )
         content = path.read_bytes()
+    check_json_values(content, str(path))
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

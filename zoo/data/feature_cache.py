@@ -65,7 +65,7 @@ class CachedFeatures:
         folder: Path,
     ) -> None:
         self.file = folder / f"features-{_digest(images, encoder, size, resize)}.bin"
-        stored = self._stored()
+        stored = self._stored(len(images))
         self.computed = stored is None
         try:
             found = stored or self._compute(images, extract, size, resize, name)
@@ -79,7 +79,7 @@ class CachedFeatures:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self.file} cannot be mapped into memory ({reason}): remove it") from error
-        self._features = features.view(found["shape"])
+        self._features = features.view(tuple(found["shape"]))
         self.broken: list[str] = found["broken"]
         self.kept: list[int] = found["kept"]
         self.fingerprint: str = found["fingerprint"]
@@ -92,13 +92,24 @@ class CachedFeatures:
         """Features of images by their numbers: (B, S, M). (A broken image's are those of a black one.)"""
         return self._features[list(numbers)]
 
-    def _stored(self) -> dict[str, Any] | None:
+    def _stored(self, images: int) -> dict[str, Any] | None:
         """The description of what is there, if that is whole."""
         try:
             found = json.loads(self._description.read_text(encoding="utf-8"))
-            size = math.prod(found["shape"]) * DTYPES[found["dtype"]].itemsize
-            whole = size == self.file.stat().st_size and found.keys() >= {"kept", "broken", "fingerprint"}
-        except (OSError, ValueError, KeyError, TypeError):
+            shape, kept, broken, fingerprint = (found[key] for key in ("shape", "kept", "broken", "fingerprint"))
+            size = math.prod(shape) * DTYPES[found["dtype"]].itemsize
+            whole = (
+                size == self.file.stat().st_size
+                and [type(length) for length in shape] == [int] * 3
+                and shape[0] == images
+                and min(shape) > 0
+                and all(type(number) is int for number in kept)
+                and kept == sorted(set(kept) & set(range(images)))
+                and isinstance(broken, list)
+                and all(isinstance(line, str) for line in broken)
+                and isinstance(fingerprint, str)
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return found if whole else None
 

@@ -13,7 +13,7 @@ from zoo.data.labelled_rows import data_set_records
 from zoo.data.labelled_texts import take_split
 from zoo.data.parallel_rows import VALIDATION_NAMES
 from zoo.data.records import Record, shortened
-from zoo.data.rows import load_splits
+from zoo.data.rows import load_splits, reading_rows
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
 
@@ -147,7 +147,8 @@ def data_set_rows(place: str, rows: "Dataset", image_column: str | None) -> Iter
     images = rows.select_columns([column])
     if isinstance(rows.features[column], Image):
         images = images.cast_column(column, Image(decode=False))
-    keys = _keys(images, column)
+    with reading_rows(place):
+        keys = _keys(images, column)
     records = data_set_records(place, rows.remove_columns([column]))
     for number, ((name, key), record) in enumerate(zip(keys, records, strict=True)):
         image = StoredImage(record.place, partial(_content, images, column, number, record.place))
@@ -200,7 +201,8 @@ def _holds_images(feature: Any) -> bool:
 
 
 def _content(images: "Dataset", column: str, number: int, place: str) -> Path | bytes:
-    stored = images[number][column]
+    with reading_rows(place):
+        stored = images[number][column]
     if isinstance(stored, dict):
         stored = Path(stored["path"]) if stored["bytes"] is None and stored["path"] else stored["bytes"]
     if stored is None:

@@ -11,6 +11,9 @@ from zoo.errors import InputError
 MAX_ARRAY_BYTES = 2**28
 """A larger array is refused: JSON lines, which need not be in memory at once, say the same."""
 
+MAX_ARRAY_VALUES = 10**7
+"""An array of more values is refused, each of which takes a hundred bytes in memory, and two in the file."""
+
 
 def json_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, object) of a file with an object a line.
@@ -57,6 +60,7 @@ def json_array(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]
             f"{name} is a JSON array of more than {MAX_ARRAY_BYTES:,} bytes: expected at most that many, or JSON "
             "lines, an object a line, in a file ending in .jsonl"
         )
+    check_json_values(content, name)
     try:
         text = content.decode("utf-8-sig")
         values = json.loads(text)
@@ -70,6 +74,15 @@ def json_array(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]
     for number, value in enumerate(values, start=1):
         place = f"{name}, object {number:,}"
         yield place, _as_object(value, place, surrogates)
+
+
+def check_json_values(content: bytes, name: str) -> None:
+    """Raise InputError where the values in some JSON might fill the memory."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_ARRAY_VALUES:
+        raise InputError(
+            f"{name} is JSON of more than {MAX_ARRAY_VALUES:,} values: expected at most that many, or JSON lines, an "
+            "object a line, in a file ending in .jsonl"
+        )
 
 
 def _has_surrogates(text: str) -> bool:

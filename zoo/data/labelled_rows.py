@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened
-from zoo.data.rows import load_splits
+from zoo.data.rows import load_splits, reading_rows
 from zoo.data.surnames import surnames
 from zoo.data.text_files import normalise
 from zoo.errors import InputError
@@ -182,7 +182,12 @@ def _surname_records(split: str) -> Iterator[Record]:
 def data_set_records(name: str, rows: "Dataset") -> Iterator[Record]:
     """The rows of a data set that messages call `name`, with the names of labels for their numbers."""
     number = 0
-    for batch in rows.iter(batch_size=1000):  # a row at a time takes 80 times as long
+    batches = rows.iter(batch_size=1000)  # a row at a time takes 80 times as long
+    while True:
+        with reading_rows(name):
+            batch = next(batches, None)
+        if batch is None:
+            return
         for values in zip(*batch.values(), strict=True):
             number += 1
             named = {
@@ -194,11 +199,12 @@ def data_set_records(name: str, rows: "Dataset") -> Iterator[Record]:
 def _with_names(feature: Any, value: Any) -> Any:
     """The names of `ClassLabel` integers, None for the -1 that stands for a withheld one."""
     if isinstance(value, list):
-        return [_with_names(getattr(feature, "feature", None), item) for item in value]
+        inner = getattr(feature, "feature", None)
+        return [item if isinstance(item, list) else _with_names(inner, item) for item in value]
     names = getattr(feature, "names", None)
     if names is None or value is None:
         return value
-    return names[value] if value >= 0 else None
+    return names[value] if 0 <= value < len(names) else None
 
 
 def _are_labels_withheld(rows: "Dataset", label_column: str) -> bool:

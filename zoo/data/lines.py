@@ -16,6 +16,10 @@ MAX_CHARACTERS = 1_000_000
 """A longer line (or CSV row) is refused, so that a file cannot fill the memory."""
 
 
+MAX_BLANK_LINES = 100_000
+"""More in a row are refused: a gzipped file of 10 MB has 10,000,000,000 of them."""
+
+
 def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """The lines of UTF-8 text: (number from 1, line without its end and without a byte order mark).
 
@@ -26,8 +30,10 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         name: what messages call it.
 
     Raises:
-        InputError: a line has more than MAX_CHARACTERS, NUL bytes, or is not UTF-8; or the file cannot be read.
+        InputError: a line has more than MAX_CHARACTERS, NUL bytes, or is not UTF-8; there are more than
+            MAX_BLANK_LINES in a row without anything in them; or the file cannot be read.
     """
+    blank = 0
     most = 4 * MAX_CHARACTERS + 6  # a byte more than a line may take, with "\r\n" and a byte order mark
     for number in itertools.count(1):
         with reading(name, number):
@@ -35,6 +41,9 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         if not content:
             return
         place = f"{name}, line {number:,}"
+        blank = 0 if content.strip() else blank + 1
+        if blank > MAX_BLANK_LINES:
+            raise InputError(f"{place}: the {blank:,} lines up to there are blank: expected text")
         if number == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise InputError(f"{name} is UTF-16, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
         check_no_nul(content, place)

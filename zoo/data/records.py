@@ -1,22 +1,37 @@
 """Rows with columns, one at a time and in constant memory: CSV, TSV, JSON lines, JSON arrays and Parquet.
 
-All but Parquet may be gzipped. Whatever is wrong with a file is an InputError that names the line.
+All but Parquet may be gzipped. Whatever is wrong with a file is an InputError that names the line. A small file that
+would fill the memory, once it is unpacked, is refused.
 """
 
 import csv
-import gzip
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
+from zoo.data.gunzipped import Gunzipped
 from zoo.data.json_records import is_json_array, json_array, json_lines
 from zoo.data.lines import MAX_CHARACTERS, read_lines, reading, too_long
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import FileMetaData
+
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 RECORD_SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
+
+
+MAX_ROW_GROUP = 2**30
+"""Bytes, unpacked, that a row group of Parquet may have."""
+
+BATCH_ROWS, BATCH_BYTES = 1000, 2**28
+
+MAX_PARQUET_RATIO, FREE_PARQUET_BYTES = 1_000, 2**28
+"""How many times as large as a Parquet file its values may be, beyond so many bytes: a file of 1 kB can have gigabytes in
+it. Texts come to 2 to 20 times, and columns of few values to some hundreds."""
 
 
 class Record(NamedTuple):
@@ -73,7 +88,7 @@ def _read_text(path: Path, suffix: str, columns: Sequence[str] | None) -> Iterat
     with stored:
         gzipped = path.name.lower().endswith(".gz")
         # typeshed does not know that a GzipFile is a BinaryIO in all that matters.
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=stored)) if gzipped else stored
+        file = cast(BinaryIO, Gunzipped(stored, name)) if gzipped else stored
         if suffix == ".csv":
             yield from _table(_csv_rows(file, name), name, columns)
         elif suffix == ".tsv":
@@ -160,17 +175,61 @@ def _first_few(names: Sequence[str]) -> str:
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
-    from pyarrow import ArrowException
+    numbers = itertools.count(1)
+    batches = _parquet_batches(path)
+    while True:
+        try:
+            values = next(batches).to_pylist()
+        except StopIteration:
+            return
+        except InputError:
+            raise
+        except Exception as error:  # times outside of Python's range, unknown time zones, damage: any type there is
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"{path} cannot be read as Parquet ({reason}): get the file again") from error
+        for row in values:
+            yield Record(f"{path}, row {next(numbers):,}", row)
+
+
+def _parquet_batches(path: Path) -> "Iterator[RecordBatch]":
     from pyarrow.parquet import ParquetFile
 
-    numbers = itertools.count(1)
-    try:
-        with ParquetFile(path) as file:
-            _check_names(f"the schema of {path}", file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=1000):
-                yield from (Record(f"{path}, row {next(numbers):,}", values) for values in batch.to_pylist())
-    except InputError:
-        raise
-    except (ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} cannot be read as Parquet ({reason}): get the file again") from error
+    most = max(FREE_PARQUET_BYTES, MAX_PARQUET_RATIO * path.stat().st_size)
+    unpacked = 0
+    with ParquetFile(path) as file:
+        _check_names(f"the schema of {path}", file.schema_arrow.names)
+        for batch in file.iter_batches(_batch_rows(path, file.metadata)):
+            unpacked += _unpacked(batch)
+            if unpacked > most:
+                raise InputError(
+                    f"{path} has more than {most:,} bytes in it, as they are unpacked: expected a file of texts, not one "
+                    "that was made to fill the memory"
+                )
+            yield batch
+
+
+def _batch_rows(path: Path, metadata: "FileMetaData") -> int:
+    """So few rows at a time that they fit, should each of them be the same value, which the file has but once."""
+    largest = max((metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)), default=0)
+    if largest > MAX_ROW_GROUP:
+        raise InputError(
+            f"{path} has a row group of {largest:,} bytes: expected at most {MAX_ROW_GROUP:,}; write the file again "
+            "with smaller row groups"
+        )
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, 1)))
+
+
+def _unpacked(batch: "RecordBatch") -> int:
+    """How many bytes the batch's values may take: a value that rows share (a dictionary's) counts once for each."""
+    import pyarrow.compute
+    from pyarrow.types import is_dictionary
+
+    size = 0
+    for column in batch.columns:
+        if not is_dictionary(column.type):
+            shared = "dictionary<" in str(column.type)  # in lists; each of 4 bytes may stand for all the others
+            size += column.nbytes * (column.nbytes // 4 if shared else 1)
+        elif "string" in str(column.type.value_type) or "binary" in str(column.type.value_type):
+            longest = pyarrow.compute.max(pyarrow.compute.binary_length(column.dictionary)).as_py() or 0
+            size += longest * len(batch)
+    return size

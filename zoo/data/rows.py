@@ -47,7 +47,9 @@ def column(source: str, rows: "Dataset", name: str) -> list[str]:
         there = ", ".join(rows.column_names)
         raise InputError(f"{source} has no column {name!r}: its columns are {there}; name one with --text_column")
     texts: list[str] = []
-    for value in rows[name]:
+    with reading_rows(source):
+        values = list(rows[name])
+    for value in values:
         if isinstance(value, str):
             texts.append(value)
         elif value is not None:
@@ -56,6 +58,18 @@ def column(source: str, rows: "Dataset", name: str) -> list[str]:
                 "--text_column"
             )
     return texts
+
+
+@contextmanager
+def reading_rows(source: str) -> Iterator[None]:
+    """What goes wrong inside the `with`, where values of a data set are read, as an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # times outside of Python's range, unknown time zones, damage: any type there is
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{source} cannot be read ({reason}): check its columns, or get it again") from error
 
 
 def _load(source: str, *arguments: str | None, **options: Any) -> "dict[str, Dataset]":

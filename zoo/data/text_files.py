@@ -26,6 +26,8 @@ def read_text_file(path: Path) -> str:
     Raises:
         InputError: the file cannot be read, is binary (has NUL bytes), or is not UTF-8. An empty file is ''.
     """
+    if path.is_char_device() or path.is_block_device():  # /dev/zero has no end
+        raise InputError(f"{path} is a device: expected a text file in UTF-8")
     try:
         content = path.read_bytes()
     except OSError as error:

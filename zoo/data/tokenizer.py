@@ -1,23 +1,26 @@
 """Text to token ids and back: characters, words or byte-level BPE, on top of Hugging Face `tokenizers`."""
 
 import itertools
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from zoo.data.tokenizer_file import MAX_BYTES, PARTS, read_tokenizer_file
 from zoo.errors import InputError
 from zoo.files import write_atomically
 
 Level = Literal["char", "word", "bpe"]
 
 UNKNOWN = "<unk>"
+FOREIGN = "this tokenizer was not made by TextTokenizer: train one with TextTokenizer.train"
 DEFAULT_BPE_SIZE = 8000
 FILE_NAME = "tokenizer.json"
 PIECE_CHARACTERS = 1 << 16
@@ -200,13 +203,24 @@ class TextTokenizer:
         return self._tokenizer.id_to_token(id)
 
     def save(self, folder: str | Path, name: str = FILE_NAME) -> None:
-        """Write `tokenizer.json`, or a file of another name, into `folder`, which is made if it does not exist."""
+        """Write `tokenizer.json`, or a file of another name, into `folder`, which is made if it does not exist.
+
+        Raises InputError where the vocabulary is larger than `load` reads.
+        """
+        content = self._tokenizer.to_str(pretty=True).encode()
+        if len(content) > MAX_BYTES:
+            raise InputError(
+                f"a vocabulary of {self.vocab_size:,} tokens is larger than a tokenizer's file may be "
+                f"({MAX_BYTES:,} bytes): ask for a smaller one (vocab_size, --tokenizer_size)"
+            )
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(folder) / name, self._tokenizer.to_str(pretty=True))
+        write_atomically(Path(folder) / name, content)
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
         """Read back what `save` wrote, from the folder or from the file.
+
+        Of the file's own parts none is built or run: it is known which ones there can be.
 
         Raises:
             InputError: the file is missing, truncated, or no tokenizer of this class.
@@ -214,12 +228,21 @@ class TextTokenizer:
         file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise InputError(f"{file}: no such file; expected a {FILE_NAME} or a folder that has one")
+        found = read_tokenizer_file(file)
         try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises plain Exception for whatever it cannot parse
-            reason = " ".join(str(error).split())
-            raise InputError(f"{file} is truncated or no tokenizer ({reason}): copy it again, or train anew") from error
-        try:
+            level, pretokenized = _level_of(found.kind, found.parts)
+            _check_tokens(level, found.vocabulary)
+            model = models.WordLevel(found.vocabulary, UNKNOWN)
+            if level == "bpe":
+                try:
+                    model = models.BPE(found.vocabulary, found.merges)
+                except Exception as error:  # the library has no narrower type for merges that make no token
+                    raise InputError(f"its merges do not fit its tokens ({error}): train it anew") from error
+            tokenizer = Tokenizer(model)
+            tokenizer.pre_tokenizer = _pre_tokenizer(level, pretokenized)
+            tokenizer.decoder = _decoder(level, pretokenized)
+            if found.parts["normalizer"] is not None:
+                tokenizer.normalizer = normalizers.Lowercase()
             return cls(tokenizer)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
@@ -264,7 +287,15 @@ def _decoder(level: Level, pretokenized: bool) -> decoders.Decoder:
 
 def _recognise(tokenizer: Tokenizer) -> tuple[Level, bool]:
     """The level whose parts `tokenizer` has, and whether it is for pretokenized text."""
-    model = tokenizer.model
+    parts = {name: getattr(tokenizer, name) for name in PARTS}
+    found = _level_of(type(tokenizer.model).__name__, {name: _as_json(part) for name, part in parts.items()})
+    if found[0] != "bpe" and tokenizer.token_to_id(UNKNOWN) != 0:
+        raise InputError(FOREIGN)
+    return found
+
+
+def _level_of(model: str, parts: dict[str, Any]) -> tuple[Level, bool]:
+    """The level that has such a model and such parts, as JSON, and whether it is for pretokenized text."""
     structures: tuple[tuple[Level, bool], ...] = (
         ("char", False),
         ("word", False),
@@ -272,18 +303,29 @@ def _recognise(tokenizer: Tokenizer) -> tuple[Level, bool]:
         ("bpe", False),
     )
     for level, pretokenized in structures:
-        same_model = isinstance(model, models.BPE if level == "bpe" else models.WordLevel)
-        same_parts = all(
-            part is not None and part.__getstate__() == expected.__getstate__()
-            for part, expected in (
-                (tokenizer.pre_tokenizer, _pre_tokenizer(level, pretokenized)),
-                (tokenizer.decoder, _decoder(level, pretokenized)),
-            )
-        )
-        same_case = tokenizer.normalizer is None or isinstance(tokenizer.normalizer, normalizers.Lowercase)
-        if same_model and same_parts and same_case and (level == "bpe" or tokenizer.token_to_id(UNKNOWN) == 0):
+        wanted = {
+            "pre_tokenizer": _as_json(_pre_tokenizer(level, pretokenized)),
+            "decoder": _as_json(_decoder(level, pretokenized)),
+        }
+        same_model = model == ("BPE" if level == "bpe" else "WordLevel")
+        same_case = parts["normalizer"] in (None, _as_json(normalizers.Lowercase()))
+        if same_model and same_case and all(parts[name] == part for name, part in wanted.items()):
             return level, pretokenized
-    raise InputError("this tokenizer was not made by TextTokenizer: train one with TextTokenizer.train")
+    raise InputError(FOREIGN)
+
+
+def _as_json(part: Any) -> Any:
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def _check_tokens(level: Level, vocabulary: dict[str, int]) -> None:
+    """Raise InputError unless a tokenizer of this level can have these tokens."""
+    if level == "bpe":
+        there = all(byte in vocabulary for byte in pre_tokenizers.ByteLevel.alphabet())
+    else:
+        there = vocabulary.get(UNKNOWN) == 0
+    if not there or (level == "char" and any(len(token) != 1 for token in vocabulary if token != UNKNOWN)):
+        raise InputError(FOREIGN)
 
 
 def _character_vocabulary(pieces: Iterable[str], vocab_size: int | None, min_frequency: int) -> dict[str, int]:

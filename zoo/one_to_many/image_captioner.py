@@ -17,6 +17,9 @@ from zoo.decoding import BeamOptions, Hypothesis, beam_search
 from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
+LONGEST = 1_000
+"""Tokens of a caption: a model that never ends one, as a stranger's may be, writes so many."""
+
 
 class CaptionBatch(NamedTuple):
     """B images with C captions each: images (B, 3, height, width), or the features (B, S, M) that the encoder made of
@@ -103,8 +106,8 @@ class ImageCaptioner(PretrainedModel):
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
-        if max_length < 1:
-            raise ValueError(f"max_length is {max_length}, but must be at least 1")
+        if not 1 <= max_length <= LONGEST:
+            raise ValueError(f"max_length is {max_length}, but must be from 1 to {LONGEST:,}")
         check_resize(resize)
         check_probability("feature_dropout", feature_dropout)
         check_probability("label_smoothing", label_smoothing)

@@ -21,6 +21,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Those of torchvision's networks that were trained on images normalised otherwise: from -1 to 1.
 ROUND_ZERO = ("efficientnet_v2_l",)
 
+MAX_IMAGE_SIZE = 1024
+"""A network of few weights takes images of any size, and gigabytes for each of more pixels than this."""
+
 OURS = "encoder.trunk."  # what the names of these weights begin with in a classifier or a captioner
 
 # What torchvision's networks call the parts that turn the grid of features into labels.
@@ -55,8 +58,8 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, backbone: str = SMALL, image_size: int = 64) -> None:
         super().__init__()
-        if image_size < 1:
-            raise InputError(f"image_size is {image_size}, but must be at least 1")
+        if not 1 <= image_size <= MAX_IMAGE_SIZE:
+            raise InputError(f"image_size is {image_size}, but must be from 1 to {MAX_IMAGE_SIZE:,}")
         self.backbone = backbone
         self.image_size = image_size
         self.fixed = False

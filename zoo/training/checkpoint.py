@@ -17,6 +17,7 @@ from zoo.core import State
 from zoo.errors import InputError
 from zoo.files import write_atomically
 from zoo.pretrained import checksum, named_tensors
+from zoo.training.save_contents import check_contents
 
 FORMAT = "zoo-checkpoint-2"
 
@@ -86,6 +87,7 @@ def load_checkpoint(
         InputError: the file is missing, damaged, or not of this model and these optimizers.
     """
     metadata, tensors = _read(file)
+    check_contents(file, tensors, metadata, optimizers)
     targets = named_tensors(model)
     sources = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     for name in sorted(targets.keys() | sources.keys()):
@@ -143,8 +145,8 @@ def _state_of(
         if name.startswith(f"optimizer.{number}."):
             _, _, index, key = name.split(".", 3)
             fits = int(index) < len(parameters)
-            if fits and isinstance(value, Tensor) and value.dim():
-                fits = value.shape == parameters[int(index)].shape
+            if fits and isinstance(value, Tensor):
+                fits = value.shape == (() if key == "step" else parameters[int(index)].shape)
             if not fits:
                 raise InputError(f"{file} does not fit these optimizers: its {name} has no parameter of that size here")
             state.setdefault(int(index), {})[key] = value

@@ -25,6 +25,7 @@ from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
 from zoo.training.processes import Processes
 from zoo.training.run_folder import RunFolder
+from zoo.training.save_contents import saved_progress
 from zoo.training.task import Task
 
 LOSS_MEMORY = 0.98  # of the running mean of the training loss that is shown
@@ -301,7 +302,7 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 
 
 def _resumed(saved: dict[str, Any], now: Progress, run: RunFolder) -> Progress:
-    progress = Progress(**saved)
+    progress = saved_progress(run.checkpoint, saved)
     if progress.options != now.options:
         names = sorted(name for name, value in now.options.items() if progress.options.get(name) != value)
         raise InputError(f"the save in {run.path} is of a run with another {', '.join(names)}: put back its own")

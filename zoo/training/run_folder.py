@@ -22,6 +22,7 @@ import yaml
 
 from zoo.errors import InputError
 from zoo.files import PARTIAL, append, write_atomically, write_json_lines
+from zoo.options_file import read_options_file
 from zoo.pretrained import WEIGHTS_FILE, read_weights
 from zoo.training.checkpoint import previous_save
 from zoo.training.options import RESUMABLE_CHANGES
@@ -65,10 +66,10 @@ class RunFolder:
         write_atomically(path / CONFIG, yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
     def _check_same_options(self) -> None:
-        saved = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        saved = read_options_file(self.path / CONFIG)
         changed = [
             f"{name} was {saved.get(name)!r} and is {self.options.get(name)!r}"
-            for name in sorted((saved.keys() | self.options.keys()) - RESUMABLE_CHANGES)
+            for name in sorted((saved.keys() | self.options.keys()) - RESUMABLE_CHANGES, key=str)
             if saved.get(name) != self.options.get(name)
         ]
         if changed:
@@ -141,9 +142,12 @@ class RunFolder:
         lines = []
         for text in file.read_bytes().splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:  # the line that a kill or a full disk cut short
+                line = json.loads(text)
+            except (ValueError, RecursionError):  # the line that a kill or a full disk cut short
                 break
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                break  # written by something else
+            lines.append(line)
         return lines
 
     def finish(self, figures: dict[str, Any]) -> None:
@@ -186,7 +190,7 @@ def _delete_run(path: Path) -> None:
 def _is_run(path: Path) -> bool:
     # Other programs' folders have a config.yaml too, and a folder taken for a run may be deleted.
     try:
-        options = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        options = read_options_file(path / CONFIG)
+    except InputError:
         return False
     return isinstance(options, dict) and {"out", "seed", "learning_rate"} <= options.keys()
