@@ -44,7 +44,9 @@ def append(path: Path, text: str) -> None:
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write an object a line, letters of all scripts as they are; else as `write_atomically`."""
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # Half of a surrogate pair, which UTF-8 cannot write, is what JSON escapes so too.
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _flush_folder(folder: Path) -> None:
