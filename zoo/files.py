@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -12,16 +13,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Whatever stood at `path` stays as it was if anything fails before that: a kill, a full disk (OSError).
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    with completed(path, path.with_name(f".{path.name}.partial")) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def completed(path: Path, partial: Path) -> Iterator[BinaryIO]:
+    """The file `partial` to write to; flushed to the disk and put in `path`'s place at the end, removed on an error."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
+        with partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        partial.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -42,7 +42,7 @@ class FileText:
 
     def __getitem__(self, part: slice) -> "FileText":
         start, stop, _ = part.indices(len(self))
-        return replace(self, start=self.start + start, stop=self.start + stop)
+        return replace(self, start=self.start + start, stop=self.start + max(start, stop))
 
     def blocks(self) -> Iterator[str]:
         """The characters, in order.

@@ -203,7 +203,11 @@ class TextTokenizer:
     def save(self, folder: str | Path, name: str = FILE_NAME) -> None:
         """Write `tokenizer.json`, or a file of another name, into `folder`, which is made if it does not exist."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(folder) / name, self._tokenizer.to_str(pretty=True))
+        write_atomically(Path(folder) / name, self.to_json())
+
+    def to_json(self) -> str:
+        """All of it, as `save` writes it."""
+        return str(self._tokenizer.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
