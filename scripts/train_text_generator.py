@@ -203,7 +203,7 @@ def main() -> int:
     trained_on, held_out = (tokenize(text, tokenizer, cache) for text in (corpus.train, corpus.validation))
     if len(held_out.ids) < 2:
         raise InputError(f"{corpus.name} leaves {len(held_out.ids)} tokens for validation: give more text")
-    validation_tokens = spread(held_out.ids, options.validation_tokens).long()
+    validation_tokens = spread(held_out.ids, options.validation_tokens)
     with as_input_error("markov_"):
         baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order)
     model.to(device)
@@ -221,7 +221,7 @@ def main() -> int:
         ("n-grams are counted in", options.markov_tokens, len(trained_on.ids)),
     ):
         if most < there:
-            print(f"{what}: {most:,} of these {there:,} tokens, in stretches spread evenly over the text")
+            print(f"{what} {most:,} of these {there:,} tokens, in stretches spread evenly over the text")
 
     run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
     outcome = train(task, training, run, device, precision)
@@ -254,6 +254,8 @@ def _starting_model(options: TextGeneratorOptions, text: LongText, cache: Path) 
         print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model
+    if options.level != "char" and options.tokenizer_characters < text.characters:
+        print(f"the vocabulary is that of {options.tokenizer_characters:,} of {text.characters:,} characters")
     tokenizer = cached_tokenizer(
         text,
         cache,

@@ -94,7 +94,7 @@ def test_a_sample_is_spread_evenly() -> None:
     assert "".join(text.sample(text.characters)) == text.read() == "".join(text.sample(10**9))
     some = list(text.sample(text.characters // 10))
     numbers = [int(piece.split()[-1]) for piece in some]
-    assert 0.8 * text.characters / 10 < sum(map(len, some)) <= text.characters / 10
+    assert text.characters / 10 <= sum(map(len, some)) <= text.characters / 10 + 2100
     assert max(after - before for before, after in itertools.pairwise(numbers)) < 25
     assert min(numbers) < 25 and max(numbers) > 175
     assert not list(LongText([]).sample(5))
@@ -132,7 +132,7 @@ def test_memory_is_that_of_a_few_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     try:
         text = load_text(str(path)).train
         assert text.characters == 3_960_000
-        assert sum(map(len, text.sample(100_000))) <= 100_000
+        assert sum(map(len, text.sample(100_000))) <= 103_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -92,7 +92,7 @@ class LongText:
                     last = block[-1]
 
     def sample(self, most: int) -> Iterator[str]:
-        """Pieces, of at most so many characters together, spread evenly over the text; all of it if it is no longer.
+        """Pieces spread evenly over the text, of `most` characters and a piece more at the most; all of a shorter one.
 
         No token of a tokenizer spans two pieces, see `text_pieces`.
         """
@@ -100,7 +100,7 @@ class LongText:
         seen = taken = 0
         for piece in text_pieces(self.blocks()):
             seen += len(piece)
-            if taken + len(piece) <= share * seen:
+            if taken < share * seen:
                 taken += len(piece)
                 yield piece
 

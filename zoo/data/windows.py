@@ -112,7 +112,7 @@ def spread(tokens: Tensor, most: int) -> Tensor:
         most: 1 or more.
 
     Returns:
-        (min(N, most),) of the same type.
+        (min(N, most),) int64.
 
     Raises:
         ValueError: `most` is below 1.
@@ -120,13 +120,13 @@ def spread(tokens: Tensor, most: int) -> Tensor:
     if most < 1:
         raise ValueError(f"most is {most}, but must be at least 1")
     if len(tokens) <= most:
-        return tokens
+        return tokens.long()
     count = -(-most // STRETCH)
     stretches = []
     for number in range(count):
         start = len(tokens) * number // count
         length = most * (number + 1) // count - most * number // count
-        stretches.append(tokens[start : start + length])
+        stretches.append(tokens[start : start + length].long())
     return torch.cat(stretches)
 
 
