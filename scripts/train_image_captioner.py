@@ -19,9 +19,10 @@ from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
 from zoo.data.augmentation import Augmentation, augmented, mirrors
+from zoo.data.cache_folder import default_cache
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
-from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.feature_cache import CachedFeatures
 from zoo.data.image_tensors import load_image
 from zoo.data.images import Resize
 from zoo.data.length_batches import LengthBatches, pad

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data.augmentation import Augmentation, augmented
-from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.cache_folder import default_cache
+from zoo.data.feature_cache import CachedFeatures
 from zoo.data.images import Resize
 from zoo.data.labelled_images import load_labelled_images
 from zoo.data.length_batches import LengthBatches

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 PARTIAL = ".{}.partial"  # what a file is called until it is whole; a kill leaves it behind
 
@@ -17,19 +17,25 @@ def write_atomically(path: Path, content: bytes | str, keep_as: Path | None = No
     Whatever stood at `path` stays as it was if anything fails before that: a kill, a full disk (OSError, which names
     the file). With `keep_as` it is kept under that name, and for a moment under that name alone.
     """
-    temporary = path.with_name(PARTIAL.format(path.name))
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    partial = path.with_name(PARTIAL.format(path.name))
+    with completed(path, partial, keep_as) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def completed(path: Path, partial: Path, keep_as: Path | None = None) -> Iterator[BinaryIO]:
+    """The file `partial` to write to; flushed to the disk and put in `path`'s place at the end, removed on an error."""
     with _naming(path):
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
+            with partial.open("wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             if keep_as is not None and path.exists():
                 path.replace(keep_as)
-            temporary.replace(path)
+            partial.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
         _flush_folder(path.parent)
 

@@ -62,7 +62,7 @@ def test_the_final_figures(finished_run: Path, text_file: Path) -> None:
     found = figures(finished_run)
     names = {"nats_per_token", "perplexity", "bits_per_character"}
     assert set(found["markov_validation"]) == names
-    validation = load_text(str(text_file)).validation
+    validation = load_text(str(text_file)).validation.read()
     assert len(validation) <= 257  # too short for a window of 256
     assert set(found["validation"]) == names
     model = TextGenerator.from_pretrained(finished_run)
