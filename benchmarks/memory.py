@@ -23,9 +23,9 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that one call adds at its peak to what is held before it; None where the system does not tell.
 
     On a CPU these are resident bytes, so that what kernels take outside of PyTorch's allocator counts too: Linux keeps
-    the highest mark, which can be set back. What freed memory the C library kept from earlier work is handed back
-    first. On an accelerator these are bytes of tensors. Call it when the work has been done once: what is made once and
-    for all is not counted.
+    the highest mark, to a quarter of a MiB or so, and it can be set back. What freed memory the C library kept from
+    earlier work is handed back first. On an accelerator these are bytes of tensors. Call it when the work has been done
+    once: what is made once and for all is not counted.
     """
     if device.type != "cpu":
         torch.accelerator.synchronize()
