@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.machine import DTYPES, Work
 from benchmarks.session import COMPARED, Session, check_same
-from benchmarks.tables import Column
+from benchmarks.tables import Column, Value
 from zoo.core import CELLS, RecurrentCore
 from zoo.device import Precision
 
@@ -112,7 +112,7 @@ def _every_case(
     ]
 
 
-def _measured(case: Case, session: Session) -> list[tuple[str | int | float | None, ...]]:
+def _measured(case: Case, session: Session) -> list[tuple[Value, ...]]:
     torch.manual_seed(session.seed)
     core, device = make_core(case).to(session.device), session.device
     lengths = ragged_lengths(case.batch_size, case.steps) if case.ragged else None
