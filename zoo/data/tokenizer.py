@@ -237,7 +237,7 @@ class TextTokenizer:
         try:
             level, pretokenized = _level_of(found.kind, found.parts)
             _check_tokens(level, found.vocabulary)
-            model = models.WordLevel(found.vocabulary, UNKNOWN)
+            model: models.Model = models.WordLevel(found.vocabulary, UNKNOWN)
             if level == "bpe":
                 try:
                     model = models.BPE(found.vocabulary, found.merges)
