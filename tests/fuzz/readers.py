@@ -12,7 +12,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -195,10 +195,8 @@ def feature_cache(folder: Path, _: Request) -> None:
     def extract(batch: torch.Tensor) -> torch.Tensor:
         return torch.ones(len(batch), 2, 3)
 
-    try:
+    with suppress(InputError):  # they are no images
         CachedFeatures(images, extract, "encoder", 4, "squash", "images", folder / "elsewhere")
-    except InputError:  # they are no images
-        pass
     found = CachedFeatures(pictures(), extract, "encoder", 4, "squash", "images", folder)
     assert found.kept == sorted(set(found.kept)) and all(n in range(2) for n in found.kept)
     assert all(isinstance(line, str) for line in found.broken) and isinstance(found.fingerprint, str)

@@ -37,8 +37,8 @@ class RecurrentCore(nn.Module):
         forget_bias: initial bias of the forget gate, where the cell has one (Jozefowicz et al., 2015: 1).
 
     Raises:
-        ValueError: an unknown cell, a size below 1, more than MAX_LAYERS layers, a probability outside [0, 1), or `weight_dropout` on a cell
-            without recurrent matrices.
+        ValueError: an unknown cell, a size below 1, more than MAX_LAYERS layers, a probability outside [0, 1), or
+            `weight_dropout` on a cell without recurrent matrices.
     """
 
     def __init__(
