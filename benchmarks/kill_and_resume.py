@@ -1,7 +1,7 @@
 """Runs of the five training scripts that are killed at random moments and resumed, beside runs that were left alone.
 
-    python benchmarks/kill_and_resume.py                                   # 20 kills a script, some minutes
-    python benchmarks/kill_and_resume.py --scripts train_translator --kills 3
+    python -m benchmarks.kill_and_resume                                   # 20 kills a script, some minutes
+    python -m benchmarks.kill_and_resume --scripts train_translator --kills 3
 
 A process is ended by SIGKILL: half the time by the clock, half the time at a moment drawn from those at which it
 touches its run folder (before a file is opened, with part of it written, before it takes its name), because a save is
@@ -10,32 +10,24 @@ batch that any of the processes saw must be those of the unbroken run, bit for b
 are forks of this one, which has everything imported, and each runs its script's `main`. Needs Linux.
 """
 
-import hashlib
 import importlib.util
-import itertools
 import json
-import os
 import random
 import shutil
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
-import yaml
 from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import Tensor
 
+from benchmarks.observed_process import Process
+from benchmarks.run_differences import differences
+from benchmarks.small_data import write_data
 from zoo.command_line import parse_options, run_script
-from zoo.data.scene_data import caption_scenes, labelled_scenes
 from zoo.errors import InputError
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -49,8 +41,6 @@ RUNS: dict[str, dict[str, object]] = {
     "train_image_captioner": SMALL | IMAGES | {"data": "captioned", "num_heads": 2, "min_frequency": 1},
     "train_image_classifier": IMAGES | {"data": "labelled", "batch_size": 8},
 }
-TIMES = {"training_minutes", "evaluation_minutes", "tokens_per_second", "images_per_second"}
-TIMES |= {"training_seconds", "evaluation_seconds"}
 COLUMNS = (
     "script",
     "runs",
@@ -204,116 +194,17 @@ class Campaign:
         tally.resumed_from.append(saved_step(last if last.exists() else previous))
         return arguments, tally.resumed_from[-1]
 
-    def _compare_batches(self, process: "Process") -> None:
+    def _compare_batches(self, process: Process) -> None:
         found = [note for note in process.notes() if note[0] == "batch"]
         self.tally.batches += len(found)
         start = self.batches.index(found[0]) if found and found[0] in self.batches else 0
         if found != self.batches[start : start + len(found)]:
             self.tally.mismatches.append(f"{process.log} has other batches than the unbroken run")
 
-    def _start(self, folder: Path, arguments: list[str], moment: int | None) -> "Process":
+    def _start(self, folder: Path, arguments: list[str], moment: int | None) -> Process:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         log = self.folder / "logs" / f"{folder.name} {len(list((self.folder / 'logs').glob('*.out')))}"
         return Process(self.module, arguments, folder, log, moment, self.dice.random())
-
-
-class Process:
-    """A fork that runs a script's `main`, and notes each batch that it sees and each moment that it touches `folder`.
-
-    At the moment of that number it kills itself; of what a file then gets it has `share`.
-    """
-
-    def __init__(
-        self, module: ModuleType, arguments: list[str], folder: Path, log: Path, moment: int | None, share: float
-    ) -> None:
-        self.log = log
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid:
-            return
-        code: Any = 1
-        try:
-            output = os.open(f"{log}.out", os.O_CREAT | os.O_WRONLY)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
-            sys.argv = [f"{module.__name__}.py", *arguments]
-            observe(module, folder.resolve(), os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), moment, share)
-            run_script(module.main)
-        except SystemExit as ended:
-            code = ended.code
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code if isinstance(code, int) else 1)
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def notes(self) -> list[list[str]]:
-        """Each a kind and what is to be said; one that a kill cut short is left out."""
-        text = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-        return [line.rstrip("\n").split(" ", 1) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    def output(self) -> str:
-        return Path(f"{self.log}.out").read_text(encoding="utf-8")
-
-
-def observe(module: ModuleType, folder: Path, log: int, kill_at: int | None, share: float) -> None:
-    """Make this process note what it does, and die at the moment `kill_at`."""
-    moments = itertools.count(1)
-    begins: dict[str, int] = {}  # of what a file that is open gets, in bytes
-    train, fsync = module.train, os.fsync
-
-    def note(text: str) -> None:
-        os.write(log, f"{text}\n".encode())
-
-    def is_last(moment: str) -> bool:
-        note(f"moment {moment}")
-        return next(moments) == kill_at
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
-        if event == "open" and isinstance(arguments[2], int):
-            writes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
-        if writes and isinstance(arguments[0], str | os.PathLike) and folder in Path(arguments[0]).absolute().parents:
-            file = Path(arguments[0])
-            if is_last(f"{event} {file.name}"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            is_added_to = event == "open" and arguments[2] & os.O_APPEND and file.exists()
-            begins[file.name] = file.stat().st_size if is_added_to else 0
-
-    def noted_fsync(descriptor: int) -> None:
-        file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if is_last(f"fsync {file.name}"):
-            if file.is_file():
-                begin = begins[file.name]
-                os.ftruncate(descriptor, begin + int(share * (file.stat().st_size - begin)))
-            os.kill(os.getpid(), signal.SIGKILL)
-        fsync(descriptor)
-
-    def noted_train(task: Any, *arguments: Any) -> Any:
-        batch = task.batch
-
-        def noted_batch(epoch: int, k: int) -> Any:
-            found = batch(epoch, k)
-            digest = hashlib.sha256()
-            for part in found:
-                digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
-            note(f"batch {epoch} {k} {digest.hexdigest()}")
-            return found
-
-        task.batch = noted_batch
-        return train(task, *arguments)
-
-    module.train = noted_train  # type: ignore[attr-defined]
-    os.fsync = noted_fsync  # type: ignore[assignment]
-    sys.addaudithook(hook)
 
 
 def saved_step(save: Path) -> int:
@@ -332,71 +223,6 @@ def damage(file: Path, dice: random.Random) -> bytes:
         content[place] ^= 1 << dice.randrange(8)
     file.write_bytes(content)
     return bytes(content)
-
-
-def differences(folder: Path, unbroken: Path) -> Iterator[str]:
-    """What differs between two run folders but for times and their own names."""
-    names = [{str(file.relative_to(place)) for file in place.rglob("*")} for place in (folder, unbroken)]
-    yield from (f"only one of them has {name}" for name in sorted(names[0] ^ names[1]))
-    for name in sorted(names[0] & names[1]):
-        files = (folder / name, unbroken / name)
-        read = READERS.get(name, Path.read_bytes)
-        with suppress(IsADirectoryError):
-            first, second = map(read, files)
-            if first != second:
-                yield f"{name} differs"
-
-
-def timeless(value: Any) -> Any:
-    """`value` without what says how long something took."""
-    if isinstance(value, dict):
-        return {name: timeless(part) for name, part in value.items() if name not in TIMES}
-    return value
-
-
-def _save(file: Path) -> Any:
-    with safe_open(file, framework="pt") as stored:
-        metadata = stored.metadata()
-    tensors = {name: (str(t.dtype), t.shape, t.numpy().tobytes()) for name, t in load_file(file).items()}
-    return tensors, timeless(json.loads(metadata["progress"])), json.loads(metadata["numbers"])
-
-
-READERS: dict[str, Callable[[Path], Any]] = {
-    "config.yaml": lambda file: yaml.safe_load(file.read_text("utf-8")) | {"out": None},
-    "metrics.json": lambda file: timeless(json.loads(file.read_text("utf-8"))),
-    "metrics.jsonl": lambda file: [timeless(json.loads(line)) for line in file.read_text("utf-8").splitlines()],
-    "resume.safetensors": _save,
-    "resume.previous.safetensors": _save,
-}
-
-
-def write_data(folder: Path) -> None:
-    """A little data for each script: the built-in ones take longer to make than these runs to train."""
-    words = {"en": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]}
-    words["fr"] = ["zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf"]
-    folder.mkdir(parents=True)
-    numbers = random.Random(0).sample(range(1000, 10_000), 80)
-    texts = {
-        language: [" ".join(those[int(digit)] for digit in str(number)) for number in numbers]
-        for language, those in words.items()
-    }
-    for language, lines in texts.items():
-        (folder / f"digits.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "notes.txt").write_text("\n".join(texts["fr"]) + "\n", encoding="utf-8")
-    rows = [f"{'even' if number % 2 == 0 else 'odd'},{text}" for number, text in zip(numbers, texts["en"], strict=True)]
-    (folder / "parity.csv").write_text("\n".join(["label,text", *rows]) + "\n", encoding="utf-8")
-    scenes = caption_scenes(0, train=24, validation=6, test=1)
-    (folder / "captioned").mkdir()
-    lines = []
-    for number, (image, captions) in enumerate(zip(scenes.train.images, scenes.train.captions, strict=True)):
-        image.fetch().save(folder / "captioned" / f"{number}.png")  # type: ignore[union-attr]
-        lines += [f"{number}.png#{place}\t{caption}\n" for place, caption in enumerate(captions)]
-    (folder / "captioned" / "captions.txt").write_text("".join(lines), encoding="utf-8")
-    labelled = labelled_scenes(0, train=80).train
-    for number, (image, label) in enumerate(zip(labelled.images, labelled.labels, strict=True)):
-        place = folder / "labelled" / label.split()[0]
-        place.mkdir(parents=True, exist_ok=True)
-        image.fetch().save(place / f"{number}.png")  # type: ignore[union-attr]
 
 
 def load(script: str) -> ModuleType:

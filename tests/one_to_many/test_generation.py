@@ -340,4 +340,4 @@ def test_100000_characters_without_drift_in_memory():
             sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
     assert characters == 100_000
     assert len(sizes) == 5
-    assert sizes[-1] - sizes[0] < 1_000_000
+    assert sizes[-1] - sizes[0] < 400_000  # a list of the tokens would have grown by 640,000
