@@ -7,7 +7,7 @@ python scripts/caption_images.py runs/flickr8k my_photo.jpg
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,13 +31,11 @@ from zoo.decoding import BeamOptions
 from zoo.device import Precision, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention, draw_captions
-from zoo.evaluation.captions import bleu_4_scores, caption_figures, signatures, worst_captions
-from zoo.evaluation.cider import CiderD
+from zoo.evaluation.captions import caption_figures, signatures, worst_captions
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
 from zoo.one_to_many.image_captioner import LONGEST
-from zoo.one_to_many.self_critical import Reward, Tokens, self_critical_loss
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
@@ -72,9 +70,8 @@ class ImageCaptionerOptions:
         backbone: small, or one of torchvision's networks (resnet18, mobilenet_v3_small, ...).
         weights: What the backbone starts from: none, imagenet (downloaded once), or the file of a state dict.
         init_from: An image classifier's run whose backbone to start from, instead.
-        captioner: A captioner's run to go on from, with its words, sizes and all of its weights, instead.
-        finetune: With weights, init_from or captioner, the backbone learns at this share of the rate; 0 leaves it as it
-            is, and then the features of all images are computed only once.
+        finetune: With weights or init_from, the backbone learns at this share of the rate; 0 leaves it as it is, and
+            then the features of all images are computed only once.
         finetune_from: The share of the run after which such a backbone begins to learn.
         cache: Folder for features; if left out, the user's cache folder.
         recompute: Compute features anew for every batch.
@@ -95,10 +92,6 @@ class ImageCaptionerOptions:
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
-        reward: What the training captions teach: none, to write their words; or, by captions that the model draws
-            itself, to write what has a high CIDEr-D, BLEU-4 (which counts tenfold), or both together (self-critical
-            training). For a trained captioner.
-        samples: Captions that are drawn of each image for the reward.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
     """
@@ -117,7 +110,6 @@ class ImageCaptionerOptions:
     backbone: str = "small"
     weights: str = "none"
     init_from: str | None = None
-    captioner: str | None = None
     finetune: float = 0.0
     finetune_from: float = 0.2
     cache: Path | None = None
@@ -139,8 +131,6 @@ class ImageCaptionerOptions:
     weight_dropout: float = 0.0
     label_smoothing: float = 0.05
     captions_per_image: int = 2
-    reward: Literal["none", "cider_d", "bleu_4", "cider_d+bleu_4"] = "none"
-    samples: int = 5
     num_beams: int = 5
     length_penalty: float = 0.0
 
@@ -148,16 +138,10 @@ class ImageCaptionerOptions:
         check_finetuning(self.finetune, self.finetune_from)
         if self.captions_per_image < 1:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
-        sources = {"weights": self.weights != "none", "init_from": self.init_from, "captioner": self.captioner}
-        given = [name for name, source in sources.items() if source]
-        if self.finetune and not given:
+        if self.finetune and self.weights == "none" and self.init_from is None:
             raise ValueError(f"finetune is {self.finetune}, but there are no weights to fine-tune: name some")
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} were both given; the backbone starts from one of them")
-        if self.reward != "none" and self.captioner is None:
-            raise ValueError(f"reward is {self.reward}, but no captioner is given: what draws at random earns nothing")
-        if self.samples < 2:
-            raise ValueError(f"samples is {self.samples}, but must be at least 2: one is compared with the others")
+        if self.weights != "none" and self.init_from is not None:
+            raise ValueError("weights and init_from were both given; the backbone starts from one of them")
         BeamOptions(self.num_beams, length_penalty=self.length_penalty)  # checks them now, not after the training
 
 
@@ -242,7 +226,6 @@ class Captioning:
         if validation.given.is_true is None:
             # CIDEr-D weighs words by how few images have them, and of one image alone is 0.
             self.metric = "cider_d" if len(validation) > 1 else "chrf"
-        self.reward = None if options.reward == "none" else _reward(options.reward.split("+"), training)
         digest = hashlib.sha256(training.pictures.fingerprint.encode())
         for rows in training.rows:
             for row in rows:
@@ -276,9 +259,7 @@ class Captioning:
         return CaptionBatch(self.training.augmented(numbers, generator), *pad(captions))
 
     def loss(self, batch: CaptionBatch, carry: State) -> tuple[Tensor, State]:
-        if self.reward is None:
-            return self.model.loss(batch), ()
-        return self_critical_loss(self.model, batch, self.options.samples, self.reward), ()
+        return self.model.loss(batch), ()
 
     def weight(self, batch: CaptionBatch) -> float:
         return self.tokens(batch)
@@ -357,21 +338,6 @@ def main() -> int:
     return 0
 
 
-def _reward(measures: list[str], training: Split) -> Reward:
-    """The sum of the measures. CIDEr-D's weights are those of the training captions."""
-    scorers: list[Reward] = []
-    if "cider_d" in measures:
-        scorers.append(CiderD([[row.tolist() for row in rows] for rows in training.rows]).scores)
-    if "bleu_4" in measures:
-        scorers.append(lambda captions, references: [10 * score for score in bleu_4_scores(captions, references)])
-
-    def reward(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-        judged = [scores(captions, references) for scores in scorers]
-        return [sum(scores) for scores in zip(*judged, strict=True)]
-
-    return reward
-
-
 def _plain(images: CaptionedImages, name: str, data: CaptionData) -> CaptionedImages:
     """The same with captions as lower-case words; an image whose captions have no words is left out."""
     captions = [[words for caption in several if (words := plain_words(caption))] for several in images.captions]
@@ -389,29 +355,6 @@ def _plain(images: CaptionedImages, name: str, data: CaptionData) -> CaptionedIm
 
 
 def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> ImageCaptioner:
-    model = _new_model(options, images) if options.captioner is None else _trained_before(options.captioner, options)
-    if model.encoder.fixed and not options.finetune:
-        model.encoder.requires_grad_(False)
-    return model
-
-
-def _trained_before(run: str, options: ImageCaptionerOptions) -> ImageCaptioner:
-    before, tokenizer = ImageCaptioner.to_start_from(run)
-    with as_input_error():
-        model = ImageCaptioner(tokenizer=tokenizer, **before.config | _changeable(options))
-    model.load_state_dict(before.state_dict())
-    model.encoder.fixed = True
-    print(f"going on from {run}: its words, cell and sizes are used")
-    return model
-
-
-def _changeable(options: ImageCaptionerOptions) -> dict[str, Any]:
-    """What of a model does not depend on its weights."""
-    values = asdict(options)
-    return {name: values[name] for name in values if name.endswith(("dropout", "smoothing", "length_penalty"))}
-
-
-def _new_model(options: ImageCaptionerOptions, images: CaptionedImages) -> ImageCaptioner:
     captions = [caption for several in images.captions for caption in several]
     # Words without punctuation are separated by blanks already, and stay as they are ("don't" is one).
     tokenizer = TextTokenizer.train(
@@ -428,8 +371,10 @@ def _new_model(options: ImageCaptionerOptions, images: CaptionedImages) -> Image
         )
     source = None if options.init_from is None else ImageClassifier.from_pretrained(options.init_from)
     values = asdict(options)
-    names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied"]
-    config = {name: values[name] for name in names} | _changeable(options)
+    names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied", "label_smoothing"]
+    names += [name for name in values if name.endswith("dropout")]
+    names += ["length_penalty"]
+    config = {name: values[name] for name in names}
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
     usual_size = usual_image_size(config["backbone"])
     config["image_size"] = usual_size if options.image_size is None else options.image_size
@@ -447,6 +392,8 @@ def _new_model(options: ImageCaptionerOptions, images: CaptionedImages) -> Image
         print(f"starting from {options.init_from}: its backbone {source.encoder.backbone} is used")
     elif options.weights != "none":
         model.encoder.load(options.weights)
+    if model.encoder.fixed and not options.finetune:
+        model.encoder.requires_grad_(False)
     return model
 
 

@@ -1,6 +1,5 @@
 """The figures of captions: against sacreBLEU, by hand, and by what must hold for any captions."""
 
-import math
 import random
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sacrebleu import BLEU, CHRF
 
-from zoo.evaluation.captions import ScoredCaption, bleu_4_scores, caption_figures, signatures, worst_captions
+from zoo.evaluation.captions import ScoredCaption, caption_figures, signatures, worst_captions
 from zoo.evaluation.cider import cider_d, cider_d_scores
 
 HYPOTHESES = ["a dog runs through the snow", "two children play on a beach", "a dog runs through the snow", "a rock"]
@@ -124,7 +123,7 @@ def test_bleu_of_an_order_has_nothing_to_say_where_no_caption_is_that_long() -> 
 def test_sacrebleu_is_imported_late_and_its_warnings_are_not_printed() -> None:
     # In a process of its own: pytest takes over logging, and this file has imported it.
     code = (
-        "import sys; from zoo.evaluation.captions import bleu_4_scores, *; early = 'sacrebleu' in sys.modules;"
+        "import sys; from zoo.evaluation.captions import *; early = 'sacrebleu' in sys.modules;"
         "texts = ['a dog .'] * 200; several = [[text] for text in texts];"
         "caption_figures(texts, several, texts); signatures(several); worst_captions(texts, several, 3);"
         "sys.exit(early)"
@@ -166,11 +165,3 @@ def test_errors_say_what_was_given_and_expected() -> None:
         signatures([])
     with pytest.raises(ValueError, match=r"the references of image 0 are \[\]"):
         signatures([[]])
-
-
-def test_bleu_4_of_each_caption_by_hand() -> None:
-    # Right of 4 words and of 3 pairs, 2 triples, 1 quadruple; all but the single words smoothed by 0.1.
-    close = (3 / 4 * 2.1 / 3.1 * 1.1 / 2.1 * 0.1 / 1.1) ** 0.25
-    short = (1 * 1.1 / 1.1 * 0.1 / 0.1 * 0.1 / 0.1) ** 0.25 * math.exp(1 - 4 / 2)
-    found = bleu_4_scores([[1, 2, 3, 9], [1, 2, 3, 4], [1, 2]], [[[1, 2, 3, 4]], [[5], [1, 2, 3, 4]], [[1, 2, 3, 4]]])
-    assert found == pytest.approx([close, 1.0, short])

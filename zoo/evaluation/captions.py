@@ -74,22 +74,6 @@ def caption_figures(
     }
 
 
-def bleu_4_scores(hypotheses: Sequence[Sequence[int]], references: Sequence[Sequence[Sequence[int]]]) -> list[float]:
-    """BLEU-4 of each of N captions of token ids, 0 to 1, against the references of its image.
-
-    To the counts of n-grams of 2 words and more that are right 0.1 is added ("add-k" smoothing; Lin and Och, 2004), or
-    most captions would have 0 and could not be told apart.
-    """
-    from sacrebleu import BLEU
-
-    def text(tokens: Sequence[int]) -> str:
-        return " ".join(map(str, tokens))
-
-    bleu = BLEU(tokenize="none", smooth_method="add-k", smooth_value=0.1, force=True)
-    pairs = zip(hypotheses, references, strict=True)
-    return [bleu.corpus_score([text(one)], [[text(other)] for other in others]).score / 100 for one, others in pairs]
-
-
 def signatures(references: Sequence[Sequence[str]]) -> dict[str, str]:
     """How `bleu` (of each order: the signature does not tell them apart) and `chrf` are computed, by sacreBLEU.
 

@@ -2,16 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 LONGEST_NGRAM = 4  # words
 SIGMA = 6.0  # words, of the penalty for a caption that is longer or shorter than the reference
 
-Words = Sequence[Hashable]
-"""A caption: its words, or its token ids."""
-
-Ngram = tuple[Hashable, ...]
+Ngram = tuple[str, ...]
 
 
 def cider_d(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -41,40 +38,19 @@ def cider_d_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]
         ValueError: there are none, or not as many of the one as of the other, or an image has no reference.
     """
     check_references(references, hypotheses)
-    split = [[caption.split() for caption in captions] for captions in references]
-    return CiderD(split).scores([hypothesis.split() for hypothesis in hypotheses], split)
+    counted = [list(map(_ngrams, captions)) for captions in references]
+    images_with: Counter[Ngram] = Counter()
+    for captions in counted:
+        images_with.update(set().union(*captions))
+    unseen = math.log(len(references))
+    weights = {ngram: unseen - math.log(images) for ngram, images in images_with.items()}
 
-
-class CiderD:
-    """CIDEr-D with the n-grams' weights of one set of images, for captions of any of them: see `cider_d_scores`.
-
-    Args:
-        references: of each of the N images of the set, one caption or more. As words or as token ids; an end token is
-            a word like others.
-    """
-
-    def __init__(self, references: Sequence[Sequence[Words]]) -> None:
-        images_with: Counter[Ngram] = Counter()
-        for captions in references:
-            images_with.update(set().union(*map(_ngrams, captions)))
-        self.unseen = math.log(len(references))
-        self.weights = {ngram: self.unseen - math.log(images) for ngram, images in images_with.items()}
-
-    def scores(self, hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-        """Of each of M captions, 0 to 10: M captions, and the references of the image of each."""
-        scores = []
-        for hypothesis, captions in zip(hypotheses, references, strict=True):
-            vector = self._vector(hypothesis)
-            similarities = [_similarity(vector, self._vector(caption)) for caption in captions]
-            scores.append(10 * sum(similarities) / len(similarities))
-        return scores
-
-    def _vector(self, caption: Words) -> "_Vector":
-        entries = {ngram: count * self.weights.get(ngram, self.unseen) for ngram, count in _ngrams(caption).items()}
-        squares = [0.0] * LONGEST_NGRAM
-        for ngram, entry in entries.items():
-            squares[len(ngram) - 1] += entry * entry
-        return _Vector(len(caption), entries, list(map(math.sqrt, squares)))
+    scores = []
+    for hypothesis, captions in zip(hypotheses, counted, strict=True):
+        vector = _vector(_ngrams(hypothesis), weights, unseen)
+        similarities = [_similarity(vector, _vector(caption, weights, unseen)) for caption in captions]
+        scores.append(10 * sum(similarities) / len(similarities))
+    return scores
 
 
 def check_references(references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None) -> None:
@@ -102,11 +78,21 @@ class _Vector(NamedTuple):
     norms: list[float]  # one an order
 
 
-def _ngrams(caption: Words) -> Counter[Ngram]:
+def _ngrams(caption: str) -> Counter[Ngram]:
+    words = caption.split()
     counts: Counter[Ngram] = Counter()
     for order in range(1, LONGEST_NGRAM + 1):
-        counts.update(zip(*(caption[start:] for start in range(order)), strict=False))
+        counts.update(zip(*(words[start:] for start in range(order)), strict=False))
     return counts
+
+
+def _vector(counts: Counter[Ngram], weights: Mapping[Ngram, float], unseen: float) -> _Vector:
+    entries = {ngram: count * weights.get(ngram, unseen) for ngram, count in counts.items()}
+    squares = [0.0] * LONGEST_NGRAM
+    for ngram, entry in entries.items():
+        squares[len(ngram) - 1] += entry * entry
+    words = sum(count for ngram, count in counts.items() if len(ngram) == 1)
+    return _Vector(words, entries, list(map(math.sqrt, squares)))
 
 
 def _similarity(hypothesis: _Vector, reference: _Vector) -> float:

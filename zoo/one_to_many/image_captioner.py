@@ -186,10 +186,9 @@ class ImageCaptioner(PretrainedModel):
 
     def forward(self, batch: CaptionBatch) -> Tensor:
         """A batch -> logits (B·C, T, V + 1): at step t of the caption's t-th token, given those before it."""
-        return self.decoder.scores(self.features(batch))
+        return self.decoder.scores(self._features(batch))
 
-    def features(self, batch: CaptionBatch) -> Tensor:
-        """What `decoder.scores` makes the words' scores of: (B·C, T, H)."""
+    def _features(self, batch: CaptionBatch) -> Tensor:
         state, memory = self.encode(batch.images)
         several = len(batch.captions) // len(batch.images)
         state = tuple(part.repeat_interleave(several, dim=1) for part in state)
@@ -198,7 +197,7 @@ class ImageCaptioner(PretrainedModel):
     def loss(self, batch: CaptionBatch, label_smoothing: float | None = None) -> Tensor:
         """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar."""
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        return self.decoder.loss(self.features(batch), batch.captions, batch.lengths, smoothing)
+        return self.decoder.loss(self._features(batch), batch.captions, batch.lengths, smoothing)
 
     def caption(self, image: ImageLike | Sequence[ImageLike], **options: Any) -> Any:
         """Describe an image or a list of images; see `captions`. A text, or a list of texts."""
