@@ -65,7 +65,7 @@ def only_file(folder: Path) -> Path:
 
 def text(folder: Path, _: Request) -> None:
     corpus = load_text(str(only_file(folder)))
-    assert corpus.train.strip() and corpus.validation.strip()
+    assert corpus.train.read().strip() and corpus.validation.read().strip()
 
 
 def lines(folder: Path, _: Request) -> None:

@@ -44,7 +44,7 @@ FILES = {
 }
 FACTS = {
     *("parameters", "training_minutes", "evaluation_minutes", "images_per_second", "steps", "best_step"),
-    *("device", "threads", "precision", "seed", "versions"),
+    *("device", "processes", "threads", "precision", "seed", "versions"),
 }
 
 

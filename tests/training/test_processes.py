@@ -74,12 +74,17 @@ def test_batch_norm_over_processes_keeps_parameters_and_their_names() -> None:
 
 
 def test_a_signal_that_is_passed_on_counts_once() -> None:
-    with Interruption(passed_on=True) as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interruption.signal_number == signal.SIGINT
-    with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+    # Where a shell has started pytest in the background, nothing would come of it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interruption(passed_on=True) as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.signal_number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

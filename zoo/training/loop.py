@@ -279,8 +279,7 @@ class _Loop:
 
     def _save(self) -> None:
         device = self.processes.device
-        if self.processes.is_main:
-            self.progress.samples_size = self.run.samples_size()
+        self.progress.samples_size = self.processes.from_main(self.run.samples_size)
         _, *others = self.processes.gather_objects(own_state(self.carry, device))
         self.processes.from_main(
             lambda: save_checkpoint(
