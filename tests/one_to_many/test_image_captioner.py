@@ -24,7 +24,7 @@ every_attention = pytest.mark.parametrize("attention", [None, *ATTENTIONS])
 
 def make(**options):
     """A captioner of 16 × 16 pixels, a 2 × 2 grid; no two images have much in common for it."""
-    torch.manual_seed(5)
+    torch.manual_seed(0)
     options = {"tokenizer": WORDS, "image_size": 16, "embedding_size": 12, "hidden_size": 12, "num_heads": 3, **options}
     model = ImageCaptioner(**{"max_length": 8} | options).eval()
     with torch.no_grad():

@@ -29,12 +29,12 @@ TOKENIZER = TextTokenizer.train([f"a {colour} picture" for colour in COLOURS], "
 
 def saved(folder: Path, **changes: Any) -> Path:
     """A captioner that was never trained, whose captions differ from image to image all the same."""
-    torch.manual_seed(5)
+    torch.manual_seed(1)
     options: dict[str, Any] = {"image_size": 16, "embedding_size": 8, "hidden_size": 8, "num_heads": 2, "max_length": 6}
     model = ImageCaptioner(**{"tokenizer": TOKENIZER} | options | changes)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim > 1 and parameter is not model.position:
+            if parameter.ndim > 1:
                 parameter *= 3
     model.save_pretrained(folder)
     return folder
