@@ -215,7 +215,8 @@ def test_a_checkpoint_of_other_optimizers(saved: Path, change: str) -> None:
     """Their kernels would read and write past the ends of what they are given."""
     model, optimizers = make()
     others = optimizers[::-1] if change == "order" else [torch.optim.AdamW(model.parameters())]
-    with pytest.raises(InputError, match=r"does not fit these optimizers: its optimizer.0\..* has no parameter|other things in it than a run saves"):
+    match = r"does not fit these optimizers: its optimizer.0\..* has no parameter|other things in it than a run saves"
+    with pytest.raises(InputError, match=match):
         load_checkpoint(saved, model, others, CPU)
 
 
