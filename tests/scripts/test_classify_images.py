@@ -105,9 +105,7 @@ def test_objects_have_the_ranking(classify: Run, model: ImageClassifier, files: 
     for shown, one in zip(found, expected, strict=True):
         assert shown["label"] == one.label
         assert shown["probability"] == pytest.approx(one.probability, abs=1e-6)
-        assert [label for label, _ in shown["ranking"]] == [
-            label for label, _ in one.ranking
-        ]
+        assert [label for label, _ in shown["ranking"]] == [label for label, _ in one.ranking]
         assert [value for _, value in shown["ranking"]] == pytest.approx([value for _, value in one.ranking], abs=1e-6)
         assert sum(value for _, value in shown["ranking"]) == pytest.approx(1, abs=1e-5)
     (line,) = classify(files[0], "--format", "jsonl").out.splitlines()
