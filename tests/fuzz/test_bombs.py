@@ -56,7 +56,7 @@ def gzip_of(block: bytes, times: int) -> bytes:
         ("a.csv.gz", b"text,label\n" + b"%s,1\n" % (b"a" * 9999) * 2**11, "times as many bytes in it"),
         ("a.tsv.gz", b"text\tlabel\n" + b"%s\t1\n" % (b"a" * 9999) * 2**11, "times as many bytes in it"),
         ("a.jsonl.gz", b'{"text": "%s"}\n' % (b"a" * 9999) * 2**11, "times as many bytes in it"),
-        ],
+    ],
 )
 def test_gzip(refused: Refused, name: str, block: bytes, match: str) -> None:
     """10 MB and less that hold 10 GB."""
@@ -103,7 +103,9 @@ def parquet_of(array: pyarrow.Array, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_parquet_of_one_value_a_thousand_times(refused: Refused, nested: bool) -> None:
-    values = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 4000, pyarrow.int32()), pyarrow.array(["x" * 2**24]))
+    values = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0] * 4000, pyarrow.int32()), pyarrow.array(["x" * 2**24])
+    )
     if nested:
         values = pyarrow.ListArray.from_arrays(pyarrow.array([0, 2000, 4000], pyarrow.int32()), values)
     content = parquet_of(values, dictionary_pagesize_limit=2**30)
@@ -163,7 +165,10 @@ def test_json_that_is_deep_or_long(refused: Refused, name: str, content: bytes) 
 
 
 def test_options_that_are_said_many_times(refused: Refused) -> None:
-    lines = ["out: &a [x,x,x,x,x,x,x,x,x]", *(f"l{n}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]" for n in range(12))]
+    lines = [
+        "out: &a [x,x,x,x,x,x,x,x,x]",
+        *(f"l{n}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]" for n in range(12)),
+    ]
     content = "\n".join([*lines, "seed: 0", "learning_rate: 0.1"]).encode()
     case = Case({"run/config.yaml": content, "run/resume.safetensors": b"x"})
     assert "is not a run folder" in refused("run_folder", case)

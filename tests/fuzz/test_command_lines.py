@@ -20,15 +20,64 @@ from tests.fuzz.test_models import models
 # No path that is there but for those in the case's folder: some options name what is written.
 VALUES = (
     *("0", "1", "2", "3", "-1", "0.5", "-0.1", "1e-300", "1e30", "nan", "inf", "-inf", "1000000000000", "1" + "0" * 30),
-    *("", " ", "x", "true", "no", "null", "~", "[", "{a: b}", "[a, b]", "- a", "a: b: c", "!!python/name:os.system", "#", "*a"),
-    *("\udcff", "\u2028", "\x1b[2J", "a" * 5000, "-", "--", "--x", "=", "@", "/nonexistent/x", "..", "none.txt", "a/b/c"),
+    *(
+        "",
+        " ",
+        "x",
+        "true",
+        "no",
+        "null",
+        "~",
+        "[",
+        "{a: b}",
+        "[a, b]",
+        "- a",
+        "a: b: c",
+        "!!python/name:os.system",
+        "#",
+        "*a",
+    ),
+    *(
+        "\udcff",
+        "\u2028",
+        "\x1b[2J",
+        "a" * 5000,
+        "-",
+        "--",
+        "--x",
+        "=",
+        "@",
+        "/nonexistent/x",
+        "..",
+        "none.txt",
+        "a/b/c",
+    ),
     *("text.txt", "rows.csv", "rows.jsonl", "pairs", "pictures", "ok.yaml", "bad.yaml", "bomb.yaml", "run", "a.png"),
     *("char", "word", "bpe", "lstm", "mingru", "transformer", "multihead", "none", "cpu", "cuda:99", "meta", "float32"),
-    *("adamw", "small", "resnet17", "jsonl", "text", "scenes:x", "owner/name", "squash", "label", "fr", "en", "mean+last"),
+    *(
+        "adamw",
+        "small",
+        "resnet17",
+        "jsonl",
+        "text",
+        "scenes:x",
+        "owner/name",
+        "squash",
+        "label",
+        "fr",
+        "en",
+        "mean+last",
+    ),
 )
 ENOUGH = {"max_steps": "1", "evaluations": "1", "epochs": "1", "max_minutes": "1"}
 TINY = {
-    "train_text_generator": {"data": "text.txt", "window": "8", "hidden_size": "4", "embedding_size": "4", "markov_order": "2"},
+    "train_text_generator": {
+        "data": "text.txt",
+        "window": "8",
+        "hidden_size": "4",
+        "embedding_size": "4",
+        "markov_order": "2",
+    },
     "train_text_classifier": {"data": "rows.csv", "hidden_size": "4", "embedding_size": "4", "markov_order": "2"},
     "train_translator": {"data": "pairs", "target": "fr", "hidden_size": "4", "embedding_size": "4", "num_heads": "2"},
     "train_image_captioner": {"data": "pictures", "image_size": "16", "hidden_size": "8", "num_heads": "2"},
@@ -59,7 +108,8 @@ FILES: dict[str, bytes] = {
     "pairs.fr": TEXT.upper(),
     "ok.yaml": b"seed: 1\n",
     "bad.yaml": b"seed: [\n",
-    "bomb.yaml": b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
+    "bomb.yaml": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + b"".join(
         b"%c: &%c [%s]\n" % (letter + 1, letter + 1, b",".join([b"*%c" % letter] * 9)) for letter in range(97, 107)
     ),
     "pictures/metadata.csv": b"file_name,label,caption\n"
@@ -81,7 +131,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options_of(module: ModuleType) -> list[str]:
     classes = (value for value in vars(module).values() if isinstance(value, type) and dataclasses.is_dataclass(value))
     own = [one for one in classes if one.__module__ == module.__name__]
-    return sorted({field.name for one in own for field in dataclasses.fields(one)} | {"config", "help", "no_such_option"})
+    return sorted(
+        {field.name for one in own for field in dataclasses.fields(one)} | {"config", "help", "no_such_option"}
+    )
 
 
 @st.composite
@@ -91,7 +143,10 @@ def command_lines(draw: st.DrawFn, name: str, models: Path) -> Case:
     strange = draw(st.lists(st.tuples(options, st.sampled_from(VALUES)), max_size=3))
     if name in USES:
         architecture, plain = USES[name]
-        front, plain = [str(models / draw(st.sampled_from((architecture,) * 9 + ("none", "ImageClassifier"))))], dict(plain)
+        front, plain = (
+            [str(models / draw(st.sampled_from((architecture,) * 9 + ("none", "ImageClassifier"))))],
+            dict(plain),
+        )
     else:
         front, plain = ["--out", "run"], TINY[name] | {"device": "cpu", "batch_size": "4", "precision": "float32"}
     for option, _ in strange:

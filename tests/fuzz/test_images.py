@@ -53,7 +53,11 @@ def pngs(draw: st.DrawFn) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, draw(st.integers(0, 1)))
     packed = zlib.compress(draw(st.binary(max_size=100)) + bytes(draw(st.sampled_from((0, 1000, 100_000)))))
     kinds = (b"PLTE", b"tRNS", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"gAMA", b"acTL", b"fcTL", b"fdAT", b"IDAT")
-    bodies = st.binary(max_size=60) | st.just(b"a\0\0" + packed) | st.just(b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\7\0\0")
+    bodies = (
+        st.binary(max_size=60)
+        | st.just(b"a\0\0" + packed)
+        | st.just(b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\7\0\0")
+    )
     others = draw(st.lists(st.tuples(st.sampled_from(kinds), bodies), max_size=3))
     chunks = [(b"IHDR", header), *others, (b"IDAT", packed), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)

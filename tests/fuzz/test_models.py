@@ -110,9 +110,21 @@ def foreign(document: dict[str, Any]) -> SearchStrategy[bytes]:
         )
     )
     keys = st.sampled_from(("normalizer", "pre_tokenizer", "decoder", "post_processor"))
-    special = {"id": 0, "content": "a", "single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": True}
-    added = st.sampled_from(({"added_tokens": [special]}, {"truncation": {"max_length": 0}}, {"padding": {"strategy": {"Fixed": 10**9}}}))
-    return (st.builds(lambda key, part: {key: part}, keys, parts) | added).map(lambda change: as_json(document | change))
+    special = {
+        "id": 0,
+        "content": "a",
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+        "special": True,
+    }
+    added = st.sampled_from(
+        ({"added_tokens": [special]}, {"truncation": {"max_length": 0}}, {"padding": {"strategy": {"Fixed": 10**9}}})
+    )
+    return (st.builds(lambda key, part: {key: part}, keys, parts) | added).map(
+        lambda change: as_json(document | change)
+    )
 
 
 def test_tokenizers(attack: Attack, tmp_path: Path) -> None:
@@ -125,7 +137,9 @@ def test_tokenizers(attack: Attack, tmp_path: Path) -> None:
 
 def strange_vocabulary(document: dict[str, Any]) -> SearchStrategy[bytes]:
     """Other tokens and other numbers for them."""
-    tokens = st.sampled_from(("<unk>", "a", "ab", "", " ", "\n", "\u010a", "\u0120", "\ud800", "\0")) | st.text(max_size=3)
+    tokens = st.sampled_from(("<unk>", "a", "ab", "", " ", "\n", "\u010a", "\u0120", "\ud800", "\0")) | st.text(
+        max_size=3
+    )
     ids = st.sampled_from((0, 0, 1, 1, 2, 3, -1, 2**32, 2**31)) | VALUES
     vocabularies = st.dictionaries(tokens, ids, max_size=6)
     merges = st.lists(st.lists(tokens, max_size=3) | VALUES, max_size=3)
@@ -141,7 +155,9 @@ def test_weights_of_backbones(attack: Attack) -> None:
     state = {name: tensor.contiguous() for name, tensor in ImageEncoder("small", 16).trunk.state_dict().items()}
     pickled, kept = io.BytesIO(), io.BytesIO()
     torch.save(state, pickled)
-    torch.save({"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": [1, "a"]}, kept, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": [1, "a"]}, kept, _use_new_zipfile_serialization=False
+    )
     whole = save(state)
     tensors = (safetensors(whole) | changed(whole, most=2)).map(lambda content: Case({"a.safetensors": content}))
     pickles = changed(pickled.getvalue(), kept.getvalue(), b"\x80\x02cos\nsystem\nX\x04\0\0\0trueq\0\x85R.", most=2)

@@ -54,7 +54,15 @@ def signed(draw: st.DrawFn, file: Path) -> bytes:
     else:
         tensor = tensors.pop(name)
         if kind == "rename":
-            others = ("carry.7", "carry.x", "optimizer.0.x.y", "optimizer.0.99.step", "model.more", "optimizer.9.1.a", "")
+            others = (
+                "carry.7",
+                "carry.x",
+                "optimizer.0.x.y",
+                "optimizer.0.99.step",
+                "model.more",
+                "optimizer.9.1.a",
+                "",
+            )
             tensors[draw(st.sampled_from(others))] = tensor
     metadata["digest"] = checkpoint._digest(tensors, metadata)
     return save(tensors, metadata)
@@ -113,14 +121,18 @@ def test_cached_features(attack: Attack, tmp_path: Path) -> None:
     description: dict[str, Any] = json.loads(found.file.with_suffix(".json").read_text())
     content = found.file.read_bytes()
     shapes = st.lists(st.sampled_from((0, 1, 2, 3, 6, 12, -1, -2, 2**31, 2**62)), max_size=4)
-    described = changed_json(description).map(as_json) | changed(as_json(description)) | shapes.map(
-        lambda shape: as_json(description | {"shape": shape})
+    described = (
+        changed_json(description).map(as_json)
+        | changed(as_json(description))
+        | shapes.map(lambda shape: as_json(description | {"shape": shape}))
     )
     sizes = st.sampled_from((content, content, content, b"", content * 2, struct.pack("<12f", *[float("nan")] * 12)))
     attack(
         "feature_cache",
         st.builds(
-            lambda json_file, bin_file: Case({found.file.with_suffix(".json").name: json_file, found.file.name: bin_file}),
+            lambda json_file, bin_file: Case(
+                {found.file.with_suffix(".json").name: json_file, found.file.name: bin_file}
+            ),
             described,
             sizes | changed(content, most=1),
         ),

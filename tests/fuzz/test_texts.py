@@ -24,7 +24,7 @@ TEXTS = (
 )
 TABLES = {
     ".csv": (b'text,label\n"a, ""b""\nc",1\nd,2\n', b"file_name,caption\na.png,one\nb.png,two\n", b"en,fr\na,b\nc,d\n"),
-    ".tsv": (b"text\tlabel\na b\t1\nc\t2\n", b"en\tfr\na\tb\n\"c\td\n"),
+    ".tsv": (b"text\tlabel\na b\t1\nc\t2\n", b'en\tfr\na\tb\n"c\td\n'),
     ".jsonl": (b'{"text": "a", "label": 1}\n{"text": "b", "label": ["x"]}\n', b'{"en": "a", "fr": "b"}\n' * 3),
     ".json": (b'[{"text": "a", "label": 1},\n {"text": "b", "label": 2}]', b'{"text": "a", "label": true}\n'),
 }
@@ -35,7 +35,7 @@ COCO = {
 CAPTIONS = {
     ".csv": (b'file_name,caption\na.png,one\n"b.png","two, ""three"""\n',),
     ".jsonl": (b'{"image": "a.png", "captions": ["a", "b"]}\n{"image": "b.png", "caption": "x"}\n',),
-    ".txt": (b"a.png#0\tA cat .\na.png#1\tA  dog.\nb.png#0\tx\n", b"image,caption\na.png,a cat\nb.png,\"two, three\"\n"),
+    ".txt": (b"a.png#0\tA cat .\na.png#1\tA  dog.\nb.png#0\tx\n", b'image,caption\na.png,a cat\nb.png,"two, three"\n'),
     ".token": (b"a.png#0\tA cat .\nb.png#12\tA dog.\n",),
 }
 
@@ -95,7 +95,11 @@ def test_lines(attack: Attack) -> None:
 
 @pytest.mark.parametrize("suffix", TABLES)
 def test_records(attack: Attack, suffix: str) -> None:
-    named = st.sampled_from(((), ("text", "label"), ("a",), ("a", "a"), ("",))) if suffix in (".csv", ".tsv") else st.just(())
+    named = (
+        st.sampled_from(((), ("text", "label"), ("a",), ("a", "a"), ("",)))
+        if suffix in (".csv", ".tsv")
+        else st.just(())
+    )
     cases = named.flatmap(lambda columns: in_file(f"a{suffix}", table(suffix), *columns))
     attack("records", cases | in_file(f"a{suffix}.gz", gzipped(table(suffix))))
 
@@ -121,7 +125,9 @@ def test_labelled_texts(attack: Attack, suffix: str) -> None:
         contents = lines.map(lambda some: b"\n".join(map(as_json, some)))
     else:
         comma = "," if suffix == ".csv" else "\t"
-        contents = changed("\n".join([f"text{comma}label", *(comma.join(map(str, row.values())) for row in rows)]).encode())
+        contents = changed(
+            "\n".join([f"text{comma}label", *(comma.join(map(str, row.values())) for row in rows)]).encode()
+        )
     contents = gzipped(contents) if suffix.endswith(".gz") else contents
     arguments = st.sampled_from(((f"a{suffix}",), (f"a{suffix}", "multi"), ("",)))
     attack("labelled_texts", arguments.flatmap(lambda some: in_file(f"a{suffix}", contents, *some)), share=0.5)
@@ -139,5 +145,7 @@ def test_parallel_texts(attack: Attack) -> None:
 
 
 def test_given_texts(attack: Attack) -> None:
-    typed = st.lists(st.text(st.characters(), max_size=20) | VALUES.filter(lambda value: isinstance(value, str)), max_size=4)
+    typed = st.lists(
+        st.text(st.characters(), max_size=20) | VALUES.filter(lambda value: isinstance(value, str)), max_size=4
+    )
     attack("given_texts", st.builds(lambda content, some: Case({"a": content}, some), changed(*TEXTS), typed))

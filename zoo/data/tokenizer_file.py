@@ -69,7 +69,9 @@ def read_tokenizer_file(file: Path) -> TokenizerFile:
         if name not in ("type", "vocab", "merges") and OPTIONS[kind].get(name, "") != value:
             raise _foreign(file, f"its model has {name[:30]!r}")
     _check_vocabulary(file, vocabulary)
-    return TokenizerFile(kind, vocabulary, _merges(file, model.get("merges")), {part: found.get(part) for part in PARTS})
+    return TokenizerFile(
+        kind, vocabulary, _merges(file, model.get("merges")), {part: found.get(part) for part in PARTS}
+    )
 
 
 def _check_vocabulary(file: Path, vocabulary: dict[str, Any]) -> None:
@@ -94,11 +96,10 @@ def _merges(file: Path, merges: Any) -> list[tuple[str, str]]:
 
 
 def _no_tokenizer(file: Path, reason: str) -> InputError:
-    reason = " ".join(reason.split())[:200]
-    return InputError(f"{file} is truncated or no tokenizer ({reason}): copy it again, or train anew")
+    return InputError(f"{file} is truncated or no tokenizer ({reason[:200]}): copy it again, or train anew")
 
 
 def _foreign(file: Path, reason: str) -> InputError:
     return InputError(
-        f"{file}: this tokenizer was not made by TextTokenizer ({reason!s}): train one with TextTokenizer.train"
+        f"{file}: this tokenizer was not made by TextTokenizer ({reason}): train one with TextTokenizer.train"
     )

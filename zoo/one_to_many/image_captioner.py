@@ -17,7 +17,6 @@ from zoo.decoding import BeamOptions, Hypothesis, beam_search
 from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
-
 LONGEST = 1_000
 """Tokens of a caption: a model that never ends one, as a stranger's may be, writes so many."""
 
