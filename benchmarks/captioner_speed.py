@@ -1,7 +1,7 @@
 """The captioner's speed: an epoch with cached features beside one without, and captions in batches beside one by one.
 
-    python benchmarks/captioner_speed.py --run runs/scenes                           # on the scenes, built in
-    python benchmarks/captioner_speed.py --run runs/flickr8k --data flickr8k/
+    python -m benchmarks.captioner_speed --run runs/scenes                           # on the scenes, built in
+    python -m benchmarks.captioner_speed --run runs/flickr8k --data flickr8k/
 
 An epoch: whole training steps of the run's decoder (loss, gradients, optimizer) on images whose features come from the
 cache, and on images that are read and go through the encoder, which does not learn, for every batch. The batches are
@@ -10,15 +10,15 @@ the same, in turn, in the precision that training takes.
 Captions: images in memory go through the encoder and beam search, all in one call, and with one call each.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.machine import describe
+from benchmarks.tables import markdown_head
+from benchmarks.timing import medians
 from zoo.command_line import parse_options, run_script
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
@@ -83,14 +83,12 @@ def measure_epochs(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
 
     with TemporaryDirectory() as folder:
         read = ImageTensors(shown, model.encoder.image_size, model.resize, "images", memory=0)
         cached = load_pictures(shown, "images", model.encoder, model.resize, precision, Path(folder))
         ways = {"without": lambda: epoch(read), "with the cache": lambda: epoch(cached)}
-        seconds = in_turn(ways, options.repeats)
+        seconds = medians(ways, options.repeats, device)
     return {way: value * len(images) / count for way, value in seconds.items()}
 
 
@@ -107,21 +105,10 @@ def measure_captions(
     def in_batches() -> None:
         found["in batches"] = model.caption(pictures, num_beams=options.num_beams)
 
-    seconds = in_turn({"one by one": one_by_one, "in batches": in_batches}, options.repeats)
+    ways = {"one by one": one_by_one, "in batches": in_batches}
+    seconds = medians(ways, options.repeats, model.position.device)
     same = sum(alone == together for alone, together in zip(*found.values(), strict=True))
     return seconds, len(pictures), same
-
-
-def in_turn(ways: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each; the first round warms up."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for repeat in range(repeats + 1):
-        for way, work in ways.items():
-            start = time.perf_counter()
-            work()
-            if repeat:
-                times[way].append(time.perf_counter() - start)
-    return {way: statistics.median(several) for way, several in times.items()}
 
 
 def main() -> int:
@@ -131,17 +118,17 @@ def main() -> int:
     torch.manual_seed(options.seed)
     model = ImageCaptioner.from_pretrained(options.run).to(device)
     data = load_captioned_images(options.data, seed=options.seed)
-    print(f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; {model.encoder.backbone}")
+    print(f"{describe(device)}; {model.encoder.backbone}")
 
     captions, count, same = measure_captions(model, data.validation, options)
     print(f"\n{count:,} images, {options.num_beams} beams, float32; the same captions both ways: {same:,}")
-    print("\n| captions | images/s | times as fast |\n| --- | ---: | ---: |")
+    print(f"\n{markdown_head(('captions', 'images/s', 'times as fast'))}")
     for way, seconds in captions.items():
         print(f"| {way} | {count / seconds:,.1f} | {captions['one by one'] / seconds:.2f} |")
 
     epochs = measure_epochs(model, data.train, options, precision)
     print(f"\nan epoch of {len(data.train):,} images, {options.captions_per_image} captions of each, {precision}:")
-    print("\n| features | seconds an epoch | times as fast |\n| --- | ---: | ---: |")
+    print(f"\n{markdown_head(('features', 'seconds an epoch', 'times as fast'))}")
     for way, seconds in epochs.items():
         print(f"| {way} | {seconds:,.1f} | {epochs['without'] / seconds:.2f} |")
     return 0

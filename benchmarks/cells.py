@@ -1,23 +1,29 @@
 """The five cells at equal parameters: the same text, minutes and recipe, one table.
 
-    python benchmarks/cells.py --data input.txt            # Tiny Shakespeare, 2 minutes a cell
+    python -m benchmarks.cells --data input.txt            # Tiny Shakespeare, 2 minutes a cell
 
 Each cell is trained by scripts/train_text_generator.py in a process of its own, one after the other, with nothing but
 the core to tell them apart (no n-gram embeddings). Hidden sizes are chosen so that the parameter counts agree.
 Leave the machine alone meanwhile: what else runs on it is counted against the cell that is being trained.
 """
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.tables import Column, Table, Value
+from benchmarks.training_runs import train
 from zoo.command_line import parse_options, run_script
 from zoo.core import CELLS, RecurrentCore
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_text_generator.py"
-COLUMNS = ("cell", "hidden size", "parameters", "tokens/s", "nats a character", "windows of 256", "n-gram baseline")
+COLUMNS = (
+    Column("cell"),
+    Column("hidden size", "d"),
+    Column("parameters", ",d"),
+    Column("tokens/s", ",d"),
+    Column("nats a character", ".4f"),
+    Column("windows of 256", ".4f"),
+    Column("n-gram baseline", ".4f"),
+)
 
 
 @dataclass
@@ -26,7 +32,7 @@ class CellsOptions:
 
     Args:
         data: Text to train on, as for scripts/train_text_generator.py.
-        out: Folder for the runs and the table (table.md).
+        out: Folder for the runs and the table (table.md, table.csv).
         minutes: Training time of each cell.
         parameters: How many the core is to have.
         embedding_size: Width of the token embeddings.
@@ -58,12 +64,11 @@ def hidden_size_for(cell: str, options: CellsOptions) -> int:
     )
 
 
-def train(cell: str, options: CellsOptions) -> tuple[str, ...]:
+def measure(cell: str, options: CellsOptions) -> tuple[Value, ...]:
+    """The table's row."""
     hidden_size = hidden_size_for(cell, options)
-    run = options.out / cell
-    arguments = {
+    recipe = {
         "data": options.data,
-        "out": run,
         "cell": cell,
         "hidden_size": hidden_size,
         "embedding_size": options.embedding_size,
@@ -74,35 +79,26 @@ def train(cell: str, options: CellsOptions) -> tuple[str, ...]:
         "max_minutes": options.minutes,
         "evaluations": 4,
         "seed": options.seed,
-        "overwrite": "true",
     }
-    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    log = options.out / f"{cell}.log"
-    with log.open("w", encoding="utf-8") as file:
-        subprocess.run([sys.executable, str(SCRIPT), *flags], check=True, stdout=file, stderr=subprocess.STDOUT)
-    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    figures = train("train_text_generator.py", recipe, options.out / cell)
     validation = figures["validation"]
     return (
         cell,
-        str(hidden_size),
-        f"{figures['parameters']:,}",
-        f"{figures['tokens_per_second']:,}",
-        f"{validation['nats_per_token']:.4f}",
-        f"{validation['nats_per_character_window_256']:.4f}",
-        f"{figures['markov_validation']['nats_per_token']:.4f}",
+        hidden_size,
+        figures["parameters"],
+        figures["tokens_per_second"],
+        validation["nats_per_token"],
+        validation["nats_per_character_window_256"],
+        figures["markov_validation"]["nats_per_token"],
     )
 
 
 def main() -> int:
     (options,) = parse_options(__doc__ or "", CellsOptions)
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    table = Table(options.out, "table", f"The cells on {options.data}, {options.minutes:g} minutes each", [], COLUMNS)
     for cell in CELLS:
-        lines.append("| " + " | ".join(train(cell, options)) + " |")
-        print(lines[-1], flush=True)
-    table = "\n".join(lines) + "\n"
-    (options.out / "table.md").write_text(table, encoding="utf-8")
-    print(f"\n{table}")
+        table.add(*measure(cell, options))
     return 0
 
 

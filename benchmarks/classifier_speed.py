@@ -1,22 +1,24 @@
 """A training step of the text classifier against the same model as tutorials write it, timed in turn, medians.
 
-    python benchmarks/classifier_speed.py                  # 2 layers, both directions, batch 32, up to 200 tokens
+    python -m benchmarks.classifier_speed                  # 2 layers, both directions, batch 32, up to 200 tokens
 
 The peer is `torch.nn.LSTM` (or GRU) on `pack_padded_sequence`, in float32, with the same weights and the same batches:
 texts of a spread of lengths, as IMDb's reviews have (log-normal, median 174 words, mean 233), cut at 200.
 """
 
 import math
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from benchmarks.machine import describe
+from benchmarks.tables import markdown_head
+from benchmarks.timing import medians
 from zoo.command_line import parse_options, run_script
 from zoo.device import choose_device, choose_precision
 from zoo.errors import InputError
@@ -87,15 +89,23 @@ def make_batch(options: ClassifierSpeedOptions, device: torch.device) -> TextBat
     return TextBatch(tokens.to(device), lengths.to(device), targets.to(device))
 
 
-def training_step(
-    loss: Callable[[TextBatch], Tensor], optimizer: torch.optim.Optimizer, batch: TextBatch, bfloat16: bool
-) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bfloat16):
-        value = loss(batch)
-    value.backward()
-    optimizer.step()
-    return float(value.detach())
+def training_steps(
+    model: TutorialClassifier | TextClassifier, batches: list[TextBatch], bfloat16: bool
+) -> Callable[[], object]:
+    """What takes a step, each time on the next batch."""
+    # A rate of zero: the model stays the same, and does all of a step's work.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    following = cycle(batches)
+
+    def step() -> None:
+        batch = next(following)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = model.loss(batch)
+        loss.backward()
+        optimizer.step()
+
+    return step
 
 
 def measure(cell: str, options: ClassifierSpeedOptions, device: torch.device) -> dict[str, float]:
@@ -111,46 +121,31 @@ def measure(cell: str, options: ClassifierSpeedOptions, device: torch.device) ->
         pooling="last",
     ).to(device)
     tutorial.copy_into(ours)
-    batches = [make_batch(options, device) for _ in range(options.repeats + 2)]
+    batches = [make_batch(options, device) for _ in range(options.repeats + 1)]
     with torch.no_grad():
         difference = max(abs(float(tutorial.loss(batch)) - float(ours.loss(batch))) for batch in batches)
-    default = choose_precision("auto", device)
-    sides: dict[str, tuple[TutorialClassifier | TextClassifier, bool]] = {
-        "torch.nn, packed, float32": (tutorial, False),
-        "zoo, float32": (ours, False),
+    sides = {
+        "torch.nn, packed, float32": training_steps(tutorial, batches, False),
+        "zoo, float32": training_steps(ours, batches, False),
     }
-    if default == "bfloat16":
-        sides["zoo, bfloat16 (the default)"] = (ours, True)
-    steps = {
-        # Rates of zero: each side stays the same model, and does all of a step's work.
-        name: (model, torch.optim.AdamW(model.parameters(), lr=0.0), bfloat16)
-        for name, (model, bfloat16) in sides.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number, batch in enumerate(batches):
-        for name, (model, optimizer, bfloat16) in steps.items():
-            start = time.perf_counter()
-            training_step(model.loss, optimizer, batch, bfloat16)
-            if device.type != "cpu":
-                torch.accelerator.synchronize()
-            if number >= 2:  # the first two warm up
-                times[name].append(time.perf_counter() - start)
+    if choose_precision("auto", device) == "bfloat16":
+        sides["zoo, bfloat16 (the default)"] = training_steps(ours, batches, True)
     print(f"{cell}: largest difference of the loss in float32: {difference:.1e}")
     if difference > LARGEST_DIFFERENCE:
         raise InputError(f"the losses differ by more than {LARGEST_DIFFERENCE}: these are not the same models")
-    return {name: statistics.median(values) for name, values in times.items()}
+    return medians(sides, options.repeats, device)
 
 
 def main() -> int:
     (options,) = parse_options(__doc__ or "", ClassifierSpeedOptions)
     device = choose_device(options.device)
-    print(f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(describe(device))
     rows = []
     for cell in ("lstm", "gru", "rnn"):
         times = measure(cell, options, device)
         peer = next(iter(times.values()))
         rows += [f"| {cell} | {name} | {1000 * value:,.0f} | {peer / value:.2f} |" for name, value in times.items()]
-    print("\n| cell | model | ms a step | times as fast |\n| --- | --- | ---: | ---: |")
+    print(f"\n{markdown_head(('cell', 'model', 'ms a step', 'times as fast'), texts=2)}")
     print("\n".join(rows))
     return 0
 

@@ -1,8 +1,8 @@
 """The text classifier beside fastText on the same rows: accuracy and training time, one table.
 
     pip install -e '.[fasttext]'
-    python benchmarks/text_classifiers.py                                   # SST-2, AG News and IMDb from the hub
-    python benchmarks/text_classifiers.py --sst2 data/sst2 --ag_news data/ag --imdb data/imdb --sets sst2
+    python -m benchmarks.text_classifiers                                   # SST-2, AG News and IMDb from the hub
+    python -m benchmarks.text_classifiers --sst2 data/sst2 --ag_news data/ag --imdb data/imdb --sets sst2
 
 A source is what scripts/train_text_classifier.py takes as --data, with the columns `text` and `label`: a folder with
 train.csv and test.csv, say. Where there is no labelled test set, as for SST-2, the validation set is tested on.
@@ -11,21 +11,26 @@ a few of them out to choose its best weights by. Leave the machine alone meanwhi
 """
 
 import csv
-import json
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import Column, Table, Value
+from benchmarks.training_runs import train
 from zoo.command_line import parse_options, run_script
 from zoo.data.labelled_texts import LabelledTexts, load_labelled_texts
 from zoo.errors import InputError
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_text_classifier.py"
+COLUMNS = (
+    Column("set"),
+    Column("model"),
+    Column("test accuracy", ".2%"),
+    Column("minutes of training", ".2f"),
+    Column("parameters", ",d"),
+)
 
 # Chosen on held-out training rows.
 WORDS: dict[str, Any] = {
@@ -93,7 +98,7 @@ class TextClassifiersOptions:
         ag_news: Source of AG News.
         imdb: Source of IMDb.
         sets: Which of the three, separated by commas.
-        out: Folder for the runs and the table (table.md).
+        out: Folder for the runs and the table (table.md, table.csv).
         threads: Of fastText.
         seed: Seed of our runs.
     """
@@ -107,41 +112,31 @@ class TextClassifiersOptions:
     seed: int = 0
 
 
-@dataclass
-class Result:
-    model: str
-    accuracy: float
-    minutes: float
-    parameters: str = field(default="")
-
-
-def ours(name: str, train: LabelledTexts, test: LabelledTexts, options: TextClassifiersOptions) -> Result:
-    folder, run = options.out / f"{name}_data", options.out / name
+def ours(name: str, known: LabelledTexts, test: LabelledTexts, options: TextClassifiersOptions) -> tuple[Value, ...]:
+    """The table's row."""
+    folder = options.out / f"{name}_data"
     folder.mkdir(parents=True, exist_ok=True)
-    for split, rows in (("train", train), ("test", test)):
+    for split, rows in (("train", known), ("test", test)):
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(
                 [["text", "label"], *([text, label] for text, (label,) in zip(rows.texts, rows.labels, strict=True))]
             )
-    arguments = {"data": folder, "out": run, "seed": options.seed, "overwrite": "true", **RECIPES[name]}
-    flags = [part for option, value in arguments.items() for part in (f"--{option}", str(value))]
-    log = options.out / f"{name}.log"
-    with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run([sys.executable, str(SCRIPT), *flags], stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        raise InputError(f"training on {name} ended with exit code {code}: see {log}")
-    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    return Result("zoo", figures["test"]["accuracy"], figures["training_minutes"], f"{figures['parameters']:,}")
+    recipe = {"data": folder, "seed": options.seed, **RECIPES[name]}
+    figures = train("train_text_classifier.py", recipe, options.out / name)
+    return name, "zoo", figures["test"]["accuracy"], figures["training_minutes"], figures["parameters"]
 
 
-def fasttext(name: str, train: LabelledTexts, test: LabelledTexts, options: TextClassifiersOptions) -> Result:
+def fasttext(
+    name: str, known: LabelledTexts, test: LabelledTexts, options: TextClassifiersOptions
+) -> tuple[Value, ...]:
+    """The table's row."""
     try:
         import fasttext as library
     except ImportError:
         raise InputError("fasttext is not installed: pip install -e '.[fasttext]'") from None
 
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        for text, (label,) in zip(train.texts, train.labels, strict=True):
+        for text, (label,) in zip(known.texts, known.labels, strict=True):
             file.write(f"__label__{label.replace(' ', '_')} {normalised(text)}\n")
         file.flush()
         start = time.perf_counter()
@@ -154,7 +149,7 @@ def fasttext(name: str, train: LabelledTexts, test: LabelledTexts, options: Text
         # Not model.predict, whose wrapper fails with NumPy 2.
         (_, found), *_ = model.f.predict(normalised(text) + "\n", 1, 0.0, "strict")
         right += found == f"__label__{label.replace(' ', '_')}"
-    return Result("fastText, bigrams", right / len(test), minutes)
+    return name, "fastText, bigrams", right / len(test), minutes, None
 
 
 def normalised(text: str) -> str:
@@ -168,21 +163,16 @@ def main() -> int:
     if not set(names) <= set(RECIPES):
         raise InputError(f"sets is {options.sets}, but must be of {', '.join(RECIPES)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| set | model | test accuracy | minutes of training | parameters |", "| --- | --- | ---: | ---: | ---: |"]
+    table = Table(options.out, "table", "Text classifiers", [], COLUMNS)
     for name in names:
         data = load_labelled_texts(getattr(options, name))
-        train, test = data.train, data.test
+        known, test = data.train, data.test
         if test is None:
             test = data.validation
         else:
-            train = LabelledTexts(train.texts + data.validation.texts, train.labels + data.validation.labels)
-        results = [fasttext(name, train, test, options), ours(name, train, test, options)]
-        for result in results:
-            lines.append(
-                f"| {name} | {result.model} | {result.accuracy:.2%} | {result.minutes:.2f} | {result.parameters} |"
-            )
-            print(lines[-1], flush=True)
-    (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            known = LabelledTexts(known.texts + data.validation.texts, known.labels + data.validation.labels)
+        for measure in (fasttext, ours):
+            table.add(*measure(name, known, test, options))
     return 0
 
 

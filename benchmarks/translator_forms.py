@@ -1,7 +1,7 @@
 """The translator without attention and with each kind of it: the same pairs, minutes, recipe and parameters, one table.
 
-    python benchmarks/translator_forms.py                          # numbers in words, 4 minutes a form
-    python benchmarks/translator_forms.py --data multi30k/train --validation_data multi30k/val --target de --level bpe
+    python -m benchmarks.translator_forms                          # numbers in words, 4 minutes a form
+    python -m benchmarks.translator_forms --data multi30k/train --validation_data multi30k/val --target de --level bpe
 
 Each form is trained by scripts/train_translator.py in a process of its own, one after the other. Hidden sizes are
 chosen so that the parameter counts are within 2 % of multihead's. Figures are of the validation pairs, the greedy ones
@@ -10,29 +10,27 @@ the form that is being trained.
 """
 
 import json
-import subprocess
-import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.tables import Column, Table, Value
+from benchmarks.training_runs import train
 from zoo.command_line import parse_options, run_script
 from zoo.core import ATTENTIONS
-from zoo.errors import InputError
 from zoo.seq2seq import Translator
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_translator.py"
 FORMS = ("none", *ATTENTIONS)
 COLUMNS = (
-    "attention",
-    "hidden size",
-    "parameters",
-    "BLEU, greedy",
-    "BLEU, beams",
-    "chrF",
-    "exact match",
-    "target tokens/s",
-    "minutes",
+    Column("attention"),
+    Column("hidden size", "d"),
+    Column("parameters", ",d"),
+    Column("BLEU, greedy", ".2f"),
+    Column("BLEU, beams", ".2f"),
+    Column("chrF", ".2f"),
+    Column("exact match", ".2%"),
+    Column("target tokens/s", ",d"),
+    Column("minutes", ".2f"),
 )
 
 
@@ -49,7 +47,7 @@ class TranslatorFormsOptions:
         joint: One vocabulary for both languages instead of one each.
         tokenizer_size: The most tokens in a vocabulary.
         forms: Which of none, additive, general and multihead, separated by commas.
-        out: Folder for the runs and the table (table.md).
+        out: Folder for the runs and the table (table.md, table.csv).
         max_minutes: Training time of each form.
         cell: Of the encoder and of the decoder.
         embedding_size: Width of the token embeddings.
@@ -115,52 +113,37 @@ def hidden_size_for(form: str, options: TranslatorFormsOptions) -> int:
     return min(sizes[larger - 1 : larger + 1], key=lambda size: abs(parameters(form, options, size) - wanted))
 
 
-def train(form: str, options: TranslatorFormsOptions) -> tuple[int, tuple[str, ...]]:
-    """The parameter count and the table's row."""
-    hidden_size = hidden_size_for(form, options)
-    run = options.out / form
+def measure(form: str, options: TranslatorFormsOptions) -> tuple[Value, ...]:
+    """The table's row."""
+    hidden_size, run = hidden_size_for(form, options), options.out / form
     names = ["data", "source", "target", "validation_data", "level", "joint", "tokenizer_size", "max_minutes", "cell"]
     names += ["embedding_size", "num_layers", "num_heads", "dropout", "num_beams", "seed"]
-    arguments = {name: value for name in names if (value := getattr(options, name)) is not None}
-    arguments |= {"attention": form, "hidden_size": hidden_size, "out": run, "evaluations": 4, "overwrite": "true"}
-    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    log = options.out / f"{form}.log"
-    with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run([sys.executable, str(SCRIPT), *flags], stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        raise InputError(f"training with the attention {form} ended with exit code {code}: see {log}")
-    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    recipe = {name: value for name in names if (value := getattr(options, name)) is not None}
+    recipe |= {"attention": form, "hidden_size": hidden_size, "evaluations": 4}
+    figures = train("train_translator.py", recipe, run)
     evaluations = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     greedy = next(line for line in evaluations if line["step"] == figures["best_step"])
     validation = figures["validation"]
-    return figures["parameters"], (
+    return (
         form,
-        str(hidden_size),
-        f"{figures['parameters']:,}",
-        f"{greedy['bleu']:.2f}",
-        f"{validation['bleu']:.2f}",
-        f"{validation['chrf']:.2f}",
-        f"{validation['exact_match']:.2%}",
-        f"{figures['tokens_per_second']:,}",
-        f"{figures['training_minutes']:.2f}",
+        hidden_size,
+        figures["parameters"],
+        greedy["bleu"],
+        validation["bleu"],
+        validation["chrf"],
+        validation["exact_match"],
+        figures["tokens_per_second"],
+        figures["training_minutes"],
     )
 
 
 def main() -> int:
     (options,) = parse_options(__doc__ or "", TranslatorFormsOptions)
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
-    counts = []
+    title = f"The translator with each attention: {options.data}, {options.cell}, {options.max_minutes:g} minutes each"
+    table = Table(options.out, "table", title, [], COLUMNS)
     for form in options.forms.split(","):
-        count, row = train(form, options)
-        counts.append(count)
-        lines.append("| " + " | ".join(row) + " |")
-        print(lines[-1], flush=True)
-    table = "\n".join(lines) + "\n"
-    (options.out / "table.md").write_text(table, encoding="utf-8")
-    print(
-        f"\n{options.data}, {options.cell}; parameters differ by {max(counts) / min(counts) - 1:.1%} at most\n\n{table}"
-    )
+        table.add(*measure(form, options))
     return 0
 
 

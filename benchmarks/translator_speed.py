@@ -1,8 +1,8 @@
 """The translator's speed: training beside the same model as tutorials write it, and translating in batches.
 
-    python benchmarks/translator_speed.py                                  # lengths drawn as Multi30k's; numbers
-    python benchmarks/translator_speed.py --data multi30k/train --source en --target de
-    python benchmarks/translator_speed.py --run runs/en-de --file multi30k/test_2016_flickr.en
+    python -m benchmarks.translator_speed                                  # lengths drawn as Multi30k's; numbers
+    python -m benchmarks.translator_speed --data multi30k/train --source en --target de
+    python -m benchmarks.translator_speed --run runs/en-de --file multi30k/test_2016_flickr.en
 
 Training: target tokens a second, padding not counted, of whole steps: loss, gradients, clipping, optimizer. The peer is
 an attention model with input feeding as in Bahdanau et al., 2015, and in most tutorials: `torch.nn.LSTM` (or GRU) on
@@ -16,9 +16,8 @@ Translating: sentences a second, in float32, with all sentences in one call and 
 
 import math
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks.machine import describe
+from benchmarks.tables import markdown_head
+from benchmarks.timing import medians, seconds
 from zoo.command_line import parse_options, run_script
 from zoo.core import ATTENTIONS
 from zoo.data.length_batches import LengthBatches, pad
@@ -221,10 +223,11 @@ class Side:
         # A rate of zero: the model stays the same, and does all of a step's work.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=True)
 
-    def step(self, batch: TranslationBatch) -> None:
-        with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bfloat16):
-            loss = self.model.loss(batch)
-        training_step(loss, self.optimizer)
+    def steps(self, batches: list[TranslationBatch]) -> None:
+        for batch in batches:
+            with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bfloat16):
+                loss = self.model.loss(batch)
+            training_step(loss, self.optimizer)
 
     @property
     def rate(self) -> float:
@@ -273,13 +276,9 @@ def measure_training(cell: str, options: TranslatorSpeedOptions, device: torch.d
         fresh = [batches.batch(repeat * options.steps + k) for k in range(options.steps)]
         tokens = sum(int(batch.target_lengths.sum()) for batch in fresh)
         for side in sides:
-            start = time.perf_counter()
-            for batch in fresh:
-                side.step(batch)
-            if device.type != "cpu":
-                torch.accelerator.synchronize()
+            elapsed = seconds(partial(side.steps, fresh), device)
             if repeat:
-                side.rates.append(tokens / (time.perf_counter() - start))
+                side.rates.append(tokens / elapsed)
     return sides
 
 
@@ -307,21 +306,15 @@ def measure_decoding(options: TranslatorSpeedOptions, device: torch.device) -> l
             texts = [line for _, line in read_lines(file, str(options.file)) if line.strip()]
     texts = texts[: options.sentences]
 
-    def in_batches() -> list[Translation]:
-        return [found[0] for found in model.translations(texts, num_beams=options.num_beams)]
-
-    def one_by_one() -> list[Translation]:
-        return [model.translations([text], num_beams=options.num_beams)[0][0] for text in texts]
-
-    model.translations(texts[:2], num_beams=options.num_beams)  # warms up
-    ways: dict[str, Callable[[], list[Translation]]] = {"one by one": one_by_one, "in batches": in_batches}
     found: dict[str, list[Translation]] = {}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(options.repeats):
-        for way, translate in ways.items():
-            start = time.perf_counter()
-            found[way] = translate()
-            times[way].append(time.perf_counter() - start)
+
+    def one_by_one() -> None:
+        found["one by one"] = [model.translations([text], num_beams=options.num_beams)[0][0] for text in texts]
+
+    def in_batches() -> None:
+        found["in batches"] = [several[0] for several in model.translations(texts, num_beams=options.num_beams)]
+
+    times = medians({"one by one": one_by_one, "in batches": in_batches}, options.repeats, device)
     pairs = list(zip(*found.values(), strict=True))
     same = sum(alone.text == together.text for alone, together in pairs)
     difference = max(abs(alone.score - together.score) for alone, together in pairs)
@@ -330,16 +323,15 @@ def measure_decoding(options: TranslatorSpeedOptions, device: torch.device) -> l
         f"\n{len(texts)} sentences, {options.num_beams} beams, float32; {ended} translations end; the same both ways: "
         f"{same}, largest difference of a score: {difference:.1e}"
     )
-    medians = {way: statistics.median(values) for way, values in times.items()}
     return [
-        f"| {way} | {len(texts) / value:,.1f} | {medians['one by one'] / value:.2f} |" for way, value in medians.items()
+        f"| {way} | {len(texts) / value:,.1f} | {times['one by one'] / value:.2f} |" for way, value in times.items()
     ]
 
 
 def main() -> int:
     (options,) = parse_options(__doc__ or "", TranslatorSpeedOptions)
     device = choose_device(options.device)
-    print(f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(describe(device))
     rows = []
     for cell in ("lstm", "gru"):
         sides = measure_training(cell, options, device)
@@ -349,11 +341,11 @@ def main() -> int:
             f"| {side.rate:,.0f} | {side.rate / loop[side.attention]:.2f} |"
             for side in sides
         ]
-    print("\n| cell | attention | model | parameters | target tokens/s | times as fast |")
-    print("| --- | --- | --- | ---: | ---: | ---: |")
+    columns = ("cell", "attention", "model", "parameters", "target tokens/s", "times as fast")
+    print(f"\n{markdown_head(columns, texts=3)}")
     print("\n".join(rows))
     rows = measure_decoding(options, device)
-    print("\n| translating | sentences/s | times as fast |\n| --- | ---: | ---: |")
+    print(f"\n{markdown_head(('translating', 'sentences/s', 'times as fast'))}")
     print("\n".join(rows))
     return 0
 

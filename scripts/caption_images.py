@@ -34,7 +34,7 @@ class CaptionOptions:
             input is read, a path a line.
         num_beams: Hypotheses that beam search keeps; 1 is greedy and quickest.
         n_best: So many captions of each image; in text format one below the other.
-        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions.
+        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model's own if left out.
         no_repeat_ngram_size: No so many tokens in a row twice in a caption.
         format: Lines with path and caption, a tab between them; or a JSON object a line with the scores.
         attention: With one image, a PNG file to draw into where in it the model looked for each word.
@@ -45,7 +45,7 @@ class CaptionOptions:
     images: list[str] = field(default_factory=list)
     num_beams: int = 5
     n_best: int = 1
-    length_penalty: float = 1.0
+    length_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     format: Literal["text", "jsonl"] = "text"
     attention: Path | None = None
@@ -60,7 +60,9 @@ def main() -> int:
         name: getattr(options, name) for name in ("num_beams", "n_best", "length_penalty", "no_repeat_ngram_size")
     }
     with as_input_error():
-        BeamOptions(**settings)  # checks them now, not after the first images
+        BeamOptions(
+            **{name: value for name, value in settings.items() if value is not None}
+        )  # checks them now, not after the first images
     images = GivenImages(options.images)
     model = ImageCaptioner.from_pretrained(options.run).to(choose_device(options.device))
     with as_input_error(f"{options.run}: "):

@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
-from zoo.data.augmentation import Augmentation, augmented
+from zoo.data.augmentation import Augmentation, augmented, mirrors
+from zoo.data.cache_folder import default_cache
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
-from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.feature_cache import CachedFeatures
 from zoo.data.image_tensors import load_image
 from zoo.data.images import Resize
 from zoo.data.length_batches import LengthBatches, pad
 from zoo.data.stored_images import CaptionData, CaptionedImages
 from zoo.decoding import BeamOptions
-from zoo.device import Precision, choose_device, choose_precision
+from zoo.device import Precision, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention, draw_captions
 from zoo.evaluation.captions import caption_figures, signatures, worst_captions
@@ -38,7 +39,7 @@ from zoo.one_to_many.image_captioner import LONGEST
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
-from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 from zoo.training.finetuning import check_finetuning, finetuning_paces
 
 WORST = 20
@@ -76,7 +77,7 @@ class ImageCaptionerOptions:
         recompute: Compute features anew for every batch.
         image_size: Height and width that images are brought to; if left out, 64 for small and 224 for others.
         resize: squash shows all of an image, crop the square in its middle.
-        augment: Training images are moved a little at random, or also mirrored (where captions name no sides).
+        augment: Training images are moved a little at random, mirrored (where captions name no sides), or both.
         cell: rnn, lstm, gru, mingru or minlstm.
         attention: How the decoder looks at the image; none for the plain pattern, which has but its state.
         num_heads: Heads of the attention multihead.
@@ -92,7 +93,7 @@ class ImageCaptionerOptions:
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
         num_beams: Beams of the final figures; those in between are greedy.
-        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions.
+        length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
     """
 
     data: str = "scenes"
@@ -131,7 +132,7 @@ class ImageCaptionerOptions:
     label_smoothing: float = 0.05
     captions_per_image: int = 2
     num_beams: int = 5
-    length_penalty: float = 1.0
+    length_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_finetuning(self.finetune, self.finetune_from)
@@ -158,10 +159,22 @@ class Split:
     """Images and their captions as the model takes them; broken images are left out."""
 
     def __init__(
-        self, name: str, images: CaptionedImages, model: ImageCaptioner, precision: Precision, cache: Path | None
+        self,
+        name: str,
+        images: CaptionedImages,
+        model: ImageCaptioner,
+        precision: Precision,
+        cache: Path | None,
+        augment: Augmentation = "none",
     ) -> None:
         self.given = images
         self.pictures = load_pictures(images.images, f"{name} images", model.encoder, model.resize, precision, cache)
+        self.augment = augment
+        if isinstance(self.pictures, CachedFeatures) and mirrors(augment):
+            name = f"mirrored {name} images"
+            self.mirrored = load_pictures(
+                images.images, name, model.encoder, model.resize, precision, cache, mirrored=True
+            )
         self.numbers = self.pictures.kept
         self.references = [images.captions[number] for number in self.numbers]
         self.rows = [model.caption_rows(captions) for captions in self.references]
@@ -172,6 +185,16 @@ class Split:
     def images(self, rows: Iterable[int]) -> Tensor:
         """Images (B, 3, height, width), or features (B, S, M)."""
         return self.pictures([self.numbers[row] for row in rows])
+
+    def augmented(self, rows: list[int], generator: torch.Generator) -> Tensor:
+        """The same, changed at random as far as can be: of features, whether they are of the mirrored images."""
+        images = self.images(rows)
+        if images.dim() == 4:
+            return augmented(images, self.augment, generator)
+        if mirrors(self.augment):
+            turned = [place for place in range(len(rows)) if torch.rand((), generator=generator) < 0.5]
+            images[turned] = self.mirrored([self.numbers[rows[place]] for place in turned])
+        return images
 
     def true_captions(self, captions: list[str]) -> list[bool] | None:
         """Which captions are true of their images, where the data can tell."""
@@ -233,13 +256,13 @@ class Captioning:
             for number in numbers
             for place in _draw(len(self.training.rows[number]), self.captions_per_image, generator)
         ]
-        images = self.training.images(numbers)
-        if images.dim() == 4:
-            images = augmented(images, self.options.augment, generator)
-        return CaptionBatch(images, *pad(captions))
+        return CaptionBatch(self.training.augmented(numbers, generator), *pad(captions))
 
     def loss(self, batch: CaptionBatch, carry: State) -> tuple[Tensor, State]:
         return self.model.loss(batch), ()
+
+    def weight(self, batch: CaptionBatch) -> float:
+        return self.tokens(batch)
 
     def tokens(self, batch: CaptionBatch) -> int:
         return int(batch.lengths.sum())
@@ -254,28 +277,30 @@ class Captioning:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", ImageCaptionerOptions, ImageCaptionerTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    data = load_captioned_images(
-        options.data,
-        captions=options.captions,
-        image_column=options.image_column,
-        caption_column=options.caption_column,
-        validation_data=options.validation_data,
-        test_data=options.test_data,
-        validation_fraction=options.validation_fraction,
-        seed=training.seed,
-    )
-    splits = {"training": data.train, "validation": data.validation, **data.tests}
-    if options.plain:
-        splits = {name: _plain(split, name, data) for name, split in splits.items()}
-    model = _starting_model(options, splits["training"]).to(device)
-    cache = None if options.recompute else (options.cache or default_cache())
-    ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
-    trained_on = ready.pop("training")
+    with processes.first_alone():  # what it downloads or computes, the others find
+        data = load_captioned_images(
+            options.data,
+            captions=options.captions,
+            image_column=options.image_column,
+            caption_column=options.caption_column,
+            validation_data=options.validation_data,
+            test_data=options.test_data,
+            validation_fraction=options.validation_fraction,
+            seed=training.seed,
+        )
+        splits = {"training": data.train, "validation": data.validation, **data.tests}
+        if options.plain:
+            splits = {name: _plain(split, name, data) for name, split in splits.items()}
+        model = _starting_model(options, splits["training"]).to(device)
+        cache = None if options.recompute else (options.cache or default_cache())
+        trained_on = Split("training", splits.pop("training"), model, precision, cache, options.augment)
+        ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(
@@ -289,16 +314,17 @@ def main() -> int:
         print(f"note: {note}")
     if isinstance(trained_on.pictures, CachedFeatures):
         print(f"note: the features of the images are in {trained_on.pictures.file.parent}")
-        if options.augment != "none":
-            print(f"note: they are of the images as they are: for --augment {options.augment} add --recompute")
+        if options.augment not in ("none", "flip"):
+            print(f"note: these are of images that are not moved: for --augment {options.augment} add --recompute")
     batches = LengthBatches([max(map(len, rows)) for rows in trained_on.rows], training.batch_size, training.seed)
     task = Captioning(model, trained_on, ready["validation"], options, batches)
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = ImageCaptioner.from_pretrained(run.path).to(device)
     beams = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
@@ -347,6 +373,7 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
     values = asdict(options)
     names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied", "label_smoothing"]
     names += [name for name in values if name.endswith("dropout")]
+    names += ["length_penalty"]
     config = {name: values[name] for name in names}
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
     usual_size = usual_image_size(config["backbone"])

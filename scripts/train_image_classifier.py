@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data.augmentation import Augmentation, augmented
-from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.cache_folder import default_cache
+from zoo.data.feature_cache import CachedFeatures
 from zoo.data.images import Resize
 from zoo.data.labelled_images import load_labelled_images
 from zoo.data.length_batches import LengthBatches
 from zoo.data.lines import printable
 from zoo.data.stored_images import ImageLabelData, LabelledImages
-from zoo.device import Precision, choose_device, choose_precision
+from zoo.device import Precision, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.classification import class_table, confident_mistakes, majority_figures, single_label_figures
 from zoo.evaluation.confusions import draw_confusions
@@ -33,7 +34,7 @@ from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_one import ImageBatch, ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
-from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 from zoo.training.finetuning import check_finetuning, finetuning_paces
 
 MISTAKES = 20
@@ -159,6 +160,9 @@ class Classifying:
     def loss(self, batch: ImageBatch, carry: State) -> tuple[Tensor, State]:
         return self.model.loss(batch), ()
 
+    def weight(self, batch: ImageBatch) -> float:
+        return len(batch.images)
+
     def tokens(self, batch: ImageBatch) -> int:
         return len(batch.images)
 
@@ -172,26 +176,28 @@ class Classifying:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", ImageClassifierOptions, ImageClassifierTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    data = load_labelled_images(
-        options.data,
-        image_column=options.image_column,
-        label_column=options.label_column,
-        validation_data=options.validation_data,
-        test_data=options.test_data,
-        validation_fraction=options.validation_fraction,
-        seed=training.seed,
-    )
-    model = _starting_model(options, data).to(device)
-    cache = None if options.recompute else (options.cache or default_cache())
-    splits = {"training": data.train, "validation": data.validation, **data.tests}
-    held_out = {name: Split(name, images, model, precision, cache) for name, images in splits.items()}
+    with processes.first_alone():  # what it downloads or computes, the others find
+        data = load_labelled_images(
+            options.data,
+            image_column=options.image_column,
+            label_column=options.label_column,
+            validation_data=options.validation_data,
+            test_data=options.test_data,
+            validation_fraction=options.validation_fraction,
+            seed=training.seed,
+        )
+        model = _starting_model(options, data).to(device)
+        cache = None if options.recompute else (options.cache or default_cache())
+        splits = {"training": data.train, "validation": data.validation, **data.tests}
+        held_out = {name: Split(name, images, model, precision, cache) for name, images in splits.items()}
     trained_on = held_out.pop("training")
-    _check_batch_size(model, len(trained_on), training.batch_size)
+    _check_batch_size(model, len(trained_on), training.batch_size, processes)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in {"training": trained_on, **held_out}.items())
     print(
@@ -209,11 +215,12 @@ def main() -> int:
     batches = LengthBatches([1] * len(trained_on), training.batch_size, training.seed)
     task = Classifying(model, trained_on, held_out["validation"], options, batches)
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = ImageClassifier.from_pretrained(run.path).to(device)
     results = {name: _probabilities(best, split) for name, split in held_out.items()}
@@ -244,14 +251,24 @@ def _starting_model(options: ImageClassifierOptions, data: ImageLabelData) -> Im
     return model
 
 
-def _check_batch_size(model: ImageClassifier, images: int, batch_size: int) -> None:
+def _check_batch_size(model: ImageClassifier, images: int, batch_size: int, processes: Processes) -> None:
     """Batch norm has no statistics of a batch of one image where the network makes one place of it."""
     encoder = model.encoder
     is_normed = any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
-    if is_normed and not encoder.fixed and encoder.grid == (1, 1) and (images % batch_size or batch_size) == 1:
+    if not is_normed or encoder.fixed or encoder.grid != (1, 1):
+        return
+    place = f"of which {encoder.backbone} makes one place at image_size {encoder.image_size}, too little for batch norm"
+    if (images % batch_size or batch_size) == 1:
         raise InputError(
-            f"with batch_size {batch_size} the last batch of an epoch has one image, of which {encoder.backbone} makes "
-            f"one place at image_size {encoder.image_size}, too little for batch norm: choose others of these"
+            f"with batch_size {batch_size} the last batch of an epoch has one image, {place}: choose others of these"
+        )
+    sizes = {min(batch_size, images), images % batch_size or batch_size}
+    if processes.device.type == "cpu" and any(
+        1 <= size // processes.count < 2 for size in sizes if processes.count > 1
+    ):
+        raise InputError(
+            f"with batch_size {batch_size} one of {processes.count} processes has a single image of a batch, {place} "
+            "on a CPU: choose others of these"
         )
 
 

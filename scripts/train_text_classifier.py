@@ -22,7 +22,7 @@ from zoo.data import TextTokenizer
 from zoo.data.labelled_rows import names_in
 from zoo.data.labelled_texts import ClassificationData, LabelledTexts, load_labelled_texts
 from zoo.data.length_batches import LengthBatches, pad
-from zoo.device import choose_device, choose_precision
+from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.classification import (
     class_table,
@@ -36,7 +36,7 @@ from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.many_to_one import NgramClassifier, TextBatch, TextClassifier
 from zoo.one_to_many import TextGenerator
-from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 
 MISTAKES = 20
 
@@ -208,6 +208,9 @@ class Classifying:
     def loss(self, batch: TextBatch, carry: State) -> tuple[Tensor, State]:
         return self.model.loss(batch), ()
 
+    def weight(self, batch: TextBatch) -> float:
+        return self.model.loss_weight(batch)
+
     def tokens(self, batch: TextBatch) -> int:
         return int(batch.lengths.sum())
 
@@ -222,23 +225,25 @@ class Classifying:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", TextClassifierOptions, TextClassifierTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    data = load_labelled_texts(
-        options.data,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        validation_data=options.validation_data,
-        test_data=options.test_data,
-        validation_fraction=options.validation_fraction,
-        columns=None if options.columns is None else names_in(options.columns, ","),
-        label_separator=options.label_separator,
-        multi_label=options.multi_label,
-        seed=training.seed,
-    )
+    with processes.first_alone():  # what it downloads or computes, the others find
+        data = load_labelled_texts(
+            options.data,
+            text_column=options.text_column,
+            label_column=options.label_column,
+            validation_data=options.validation_data,
+            test_data=options.test_data,
+            validation_fraction=options.validation_fraction,
+            columns=None if options.columns is None else names_in(options.columns, ","),
+            label_separator=options.label_separator,
+            multi_label=options.multi_label,
+            seed=training.seed,
+        )
     source = None
     if options.init_from is not None:
         source, tokenizer = TextGenerator.to_start_from(options.init_from)
@@ -274,11 +279,12 @@ def main() -> int:
     )
     task = Classifying(model, encoded["training"], encoded["validation"], batches, paces)
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = TextClassifier.from_pretrained(run.path).to(device)
     figures: dict[str, Any] = {}

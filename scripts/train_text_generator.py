@@ -5,7 +5,6 @@ python scripts/train_text_generator.py --out runs/mine --data my_texts/     # yo
 python scripts/generate_text.py runs/docs --prompt "The import statement"
 """
 
-import hashlib
 import math
 import shlex
 from collections.abc import Iterable
@@ -19,14 +18,27 @@ from torch import Tensor, nn
 from zoo.command_line import parse_options, plain_options, run_script
 from zoo.core import State, detach, replace_rows
 from zoo.core.dropout import check_probability
-from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch, fresh_windows, load_text
-from zoo.device import choose_device, choose_precision
+from zoo.data import (
+    ContiguousWindows,
+    LongText,
+    TextTokenizer,
+    Tokens,
+    WindowBatch,
+    cached_tokenizer,
+    fresh_windows,
+    load_text,
+    spread,
+    tokenize,
+)
+from zoo.data.cache_folder import default_cache
+from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
 from zoo.one_to_many import MarkovGenerator, TextGenerator
 from zoo.training import (
     Pace,
+    Processes,
     RunFolder,
     TrainingOptions,
     check_run_folder,
@@ -42,6 +54,9 @@ SAMPLE_TEMPERATURES = (0.5, 0.8, 1.0)
 class TextGeneratorOptions:
     """What to train on, and which model.
 
+    The text of files is read a part at a time, as often as it is needed. Of a text with more than 16 million
+    characters the tokens, too, are on the disk: it is tokenized once, and memory does not grow with it.
+
     Args:
         data: python_docs (built in), text files, folders, or a hub data set; several separated by commas.
         validation_data: Text to validate on; without it, the last part of each source is held out.
@@ -49,6 +64,9 @@ class TextGeneratorOptions:
         text_column: The column of a data set that has the text.
         level: What a token is.
         tokenizer_size: The most tokens in the vocabulary.
+        tokenizer_characters: The most characters that words or byte pairs are counted in, spread evenly over the text.
+        cache: Folder for the tokens of texts of more than 16 million characters; if left out, the user's cache folder.
+        validation_tokens: The most tokens to validate on, in long stretches spread evenly over what is held out.
         pretokenized: Words are already separated by blanks (Penn Treebank, WikiText); for level word.
         lowercase: Take upper case for lower case: of use to a text classifier that starts from this run.
         init_from: A run or saved model to start from, with its tokenizer.
@@ -68,6 +86,7 @@ class TextGeneratorOptions:
         ngram_dropout: Share of the n-gram embeddings dropped whole.
         weight_dropout: Share of the recurrent weights dropped.
         markov_order: Order of the n-gram model that is counted beside it for comparison.
+        markov_tokens: The most tokens that it is counted in, in long stretches spread evenly over the text.
     """
 
     data: str = "python_docs"
@@ -76,6 +95,9 @@ class TextGeneratorOptions:
     text_column: str = "text"
     level: Literal["char", "word", "bpe"] = "char"
     tokenizer_size: int | None = None
+    tokenizer_characters: int = 50_000_000
+    cache: Path | None = None
+    validation_tokens: int = 2_000_000
     pretokenized: bool = False
     lowercase: bool = False
     init_from: str | None = None
@@ -95,6 +117,7 @@ class TextGeneratorOptions:
     ngram_dropout: float = 0.4
     weight_dropout: float = 0.0
     markov_order: int = 6
+    markov_tokens: int = 4_000_000
 
 
 @dataclass
@@ -115,6 +138,7 @@ class LanguageModelling:
         self,
         model: TextGenerator,
         windows: ContiguousWindows,
+        fingerprint: str,
         validation_tokens: Tensor,
         restart: float,
     ) -> None:
@@ -123,7 +147,7 @@ class LanguageModelling:
         self.windows = windows
         self.validation_tokens = validation_tokens
         self.restart = restart
-        self.fingerprint = hashlib.sha256(windows.tokens.numpy().tobytes()).hexdigest()
+        self.fingerprint = fingerprint
 
     def matrices(self) -> Iterable[nn.Parameter]:
         return [p for p in self.model.decoder.core.parameters() if p.ndim == 2]
@@ -146,6 +170,9 @@ class LanguageModelling:
         loss, state = self.model.loss_and_state((batch.inputs, batch.targets), state)
         return loss, detach(state)
 
+    def weight(self, batch: WindowBatch) -> float:
+        return batch.inputs.numel()
+
     def tokens(self, batch: WindowBatch) -> int:
         return batch.inputs.numel()
 
@@ -159,49 +186,64 @@ class LanguageModelling:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", TextGeneratorOptions, TextGeneratorTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    for name, least in (("tokenizer_characters", 1), ("validation_tokens", 2), ("markov_tokens", 1)):
+        if getattr(options, name) < least:
+            raise InputError(f"{name} is {getattr(options, name)}: expected {least} or more")
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    corpus = load_text(
-        _sources(options.data) or [],
-        options.text_column,
-        _sources(options.validation_data),
-        options.validation_fraction,
-    )
-    model = _starting_model(options, corpus.train)
-    tokenizer = model.tokenizer
-    assert tokenizer is not None
-    train_tokens, validation_tokens = (tokenizer.encode_long(text).long() for text in (corpus.train, corpus.validation))
-    if len(validation_tokens) < 2:
-        raise InputError(f"{corpus.name} leaves {len(validation_tokens)} tokens for validation: give more text")
+    cache = options.cache or default_cache()
+    with processes.first_alone():  # what it downloads or computes, the others find
+        corpus = load_text(
+            _sources(options.data) or [],
+            options.text_column,
+            _sources(options.validation_data),
+            options.validation_fraction,
+        )
+        model = _starting_model(options, corpus.train, cache)
+        tokenizer = model.tokenizer
+        assert tokenizer is not None
+        trained_on, held_out = (tokenize(text, tokenizer, cache) for text in (corpus.train, corpus.validation))
+    if len(held_out.ids) < 2:
+        raise InputError(f"{corpus.name} leaves {len(held_out.ids)} tokens for validation: give more text")
+    validation_tokens = spread(held_out.ids, options.validation_tokens)
     with as_input_error("markov_"):
         baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order)
     model.to(device)
-    windows = ContiguousWindows(train_tokens, training.batch_size, options.window, training.seed)
+    windows = ContiguousWindows(trained_on.ids, training.batch_size, options.window, training.seed)
     with as_input_error():
-        task = LanguageModelling(model, windows, validation_tokens.to(device), options.restart)
+        task = LanguageModelling(model, windows, trained_on.fingerprint, validation_tokens.to(device), options.restart)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
-        f"{corpus.name}: {len(train_tokens):,} tokens to train on, {len(validation_tokens):,} to validate on, "
+        f"{corpus.name}: {len(trained_on.ids):,} tokens to train on, {len(held_out.ids):,} to validate on, "
         f"vocabulary {tokenizer.vocab_size:,}; {parameters:,} parameters; {device.type}, {precision}, "
         f"{torch.get_num_threads()} threads"
     )
+    for what, most, there in (
+        ("validated on", options.validation_tokens, len(held_out.ids)),
+        ("n-grams are counted in", options.markov_tokens, len(trained_on.ids)),
+    ):
+        if most < there:
+            print(f"{what} {most:,} of these {there:,} tokens, in stretches spread evenly over the text")
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = TextGenerator.from_pretrained(run.path).to(device)
-    baseline.fit(train_tokens)
-    lossless, characters = _lossless(tokenizer, train_tokens), len(corpus.validation) - 1
+    baseline.fit(spread(trained_on.ids, options.markov_tokens))
+    # Of all that is held out: how many characters a token has.
+    sizes = (len(held_out.ids) - 1, corpus.validation.characters - 1) if _lossless(tokenizer, trained_on) else None
     counted = baseline.nats_per_token(validation_tokens)
     figures = {
-        "validation": _figures(best, lossless, validation_tokens.to(device), characters),
-        "markov_validation": _token_figures(counted, lossless, len(validation_tokens) - 1, characters),
+        "validation": _figures(best, validation_tokens.to(device), sizes),
+        "markov_validation": _token_figures(counted, sizes),
         **outcome.facts(best, training, device, precision),
     }
     run.finish(figures)
@@ -210,7 +252,7 @@ def main() -> int:
     return 0
 
 
-def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
+def _starting_model(options: TextGeneratorOptions, text: LongText, cache: Path) -> TextGenerator:
     dropouts = {name: value for name, value in asdict(options).items() if name.endswith("dropout")}
     if options.init_from is not None:
         source, tokenizer = TextGenerator.to_start_from(options.init_from)
@@ -219,12 +261,16 @@ def _starting_model(options: TextGeneratorOptions, text: str) -> TextGenerator:
         print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model
-    tokenizer = TextTokenizer.train(
-        [text],
+    if options.level != "char" and options.tokenizer_characters < text.characters:
+        print(f"the vocabulary is that of {options.tokenizer_characters:,} of {text.characters:,} characters")
+    tokenizer = cached_tokenizer(
+        text,
+        cache,
         options.level,
         options.tokenizer_size,
-        pretokenized=options.pretokenized,
-        lowercase=options.lowercase,
+        options.pretokenized,
+        options.lowercase,
+        options.tokenizer_characters,
     )
     sizes = (
         "embedding_size",
@@ -247,27 +293,29 @@ def _sources(data: str | None) -> list[str] | None:
     return [data] if Path(data).exists() else [part.strip() for part in data.split(",")]
 
 
-def _lossless(tokenizer: TextTokenizer, tokens: Tensor) -> bool:
+def _lossless(tokenizer: TextTokenizer, tokens: Tokens) -> bool:
     """Whether tokens say all of their text: unknown ones would make figures a character look better than they are."""
     if tokenizer.lowercase:
         return False
     if tokenizer.unknown_id is None:
         return True
     # Of words, a held-out text always has some that are unknown; of characters next to none, if training had none.
-    return tokenizer.level == "char" and not bool((tokens == tokenizer.unknown_id).any())
+    return tokenizer.level == "char" and not tokens.any_unknown
 
 
-def _figures(model: TextGenerator, lossless: bool, tokens: Tensor, characters: int) -> dict[str, float]:
+def _figures(model: TextGenerator, tokens: Tensor, sizes: tuple[int, int] | None) -> dict[str, float]:
     assert model.tokenizer is not None
-    figures = _token_figures(carried_nats(model, tokens), lossless, len(tokens) - 1, characters)
-    if lossless and model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
+    figures = _token_figures(carried_nats(model, tokens), sizes)
+    if sizes is not None and model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
         figures["nats_per_character_window_256"] = window_nats(model, *fresh_windows(tokens, FRESH_WINDOW))
     return figures
 
 
-def _token_figures(nats: float, lossless: bool, tokens: int, characters: int) -> dict[str, float]:
+def _token_figures(nats: float, sizes: tuple[int, int] | None) -> dict[str, float]:
+    """`sizes` is how many tokens and characters a text has, if its tokens say all of it."""
     figures = {"nats_per_token": nats, "perplexity": math.exp(nats)}
-    if lossless:
+    if sizes is not None:
+        tokens, characters = sizes
         figures["bits_per_character"] = nats * tokens / characters / math.log(2)
     return figures
 
@@ -277,13 +325,11 @@ def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenera
     samples = [(f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES] + [
         ("n-gram baseline, temperature 0.8", baseline, 0.8)
     ]
-    text = "".join(
-        f"--- {title} ---\n{model.generate('', max_new_tokens=300, temperature=temperature, seed=0)}\n\n"
-        for title, model, temperature in samples
-    )
-    with (run.path / "samples.txt").open("a", encoding="utf-8") as file:
-        file.write(text)
-    print(f"\n{text}")
+    print()
+    for title, model, temperature in samples:
+        text = model.generate("", max_new_tokens=300, temperature=temperature, seed=0)
+        run.add_sample(title, text)
+        print(f"--- {title} ---\n{text}\n")
     for title, split in (("network", "validation"), ("n-gram baseline", "markov_validation")):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures[split].items())
         print(f"{title}: {shown}")

@@ -22,7 +22,7 @@ from zoo.data import TextTokenizer
 from zoo.data.length_batches import LengthBatches, evaluation_batches, pad
 from zoo.data.parallel_texts import ParallelTexts, TranslationData, load_parallel_texts
 from zoo.decoding import BeamOptions
-from zoo.device import choose_device, choose_precision
+from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.alignments import draw_alignment
 from zoo.evaluation.curves import draw_curves
@@ -30,7 +30,7 @@ from zoo.evaluation.translation import signatures, translation_figures, worst_tr
 from zoo.files import write_atomically, write_json_lines
 from zoo.seq2seq import TranslationBatch, Translator
 from zoo.seq2seq.translator import FREE_TOKENS
-from zoo.training import Pace, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 
 WORST = 20
 SAMPLES = 3
@@ -185,6 +185,9 @@ class Translating:
     def loss(self, batch: TranslationBatch, carry: State) -> tuple[Tensor, State]:
         return self.model.loss(batch), ()
 
+    def weight(self, batch: TranslationBatch) -> float:
+        return self.tokens(batch)
+
     def tokens(self, batch: TranslationBatch) -> int:
         return int(batch.target_lengths.sum())
 
@@ -204,21 +207,23 @@ class Translating:
 
 def main() -> int:
     options, training = parse_options(__doc__ or "", TranslatorOptions, TranslatorTraining)
-    check_run_folder(training.out, training.overwrite, training.resume)
-    device = choose_device(training.device)
+    processes = Processes(training.device)
+    processes.from_main(lambda: check_run_folder(training.out, training.overwrite, training.resume))
+    device = processes.device
     precision = choose_precision(training.precision, device)
     torch.manual_seed(training.seed)
 
-    data = load_parallel_texts(
-        options.data,
-        source=options.source,
-        target=options.target,
-        validation_data=options.validation_data,
-        test_data=options.test_data,
-        validation_fraction=options.validation_fraction,
-        max_length_ratio=options.max_length_ratio,
-        seed=training.seed,
-    )
+    with processes.first_alone():  # what it downloads or computes, the others find
+        data = load_parallel_texts(
+            options.data,
+            source=options.source,
+            target=options.target,
+            validation_data=options.validation_data,
+            test_data=options.test_data,
+            validation_fraction=options.validation_fraction,
+            max_length_ratio=options.max_length_ratio,
+            seed=training.seed,
+        )
     model, encoded = _starting_model(options, data)
     if dropped := len(data.train) - len(encoded):
         data.notes.append(f"{dropped:,} training pairs have a side of more than {options.longest} tokens: left out")
@@ -239,11 +244,12 @@ def main() -> int:
     batches = LengthBatches(encoded.lengths(), training.batch_size, training.seed, options.batch_tokens)
     task = Translating(model, encoded, held_out["validation"], batches)
 
-    run = RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
-    outcome = train(task, training, run, device, precision)
-    if outcome.signal_number is not None:
-        print(f"\nstopped at step {outcome.progress.step} and saved; to go on:\n  {run.resume_command()}")
-        return 128 + outcome.signal_number
+    run = processes.from_main(
+        lambda: RunFolder(training.out, plain_options(options, training), training.overwrite, training.resume)
+    )
+    outcome = train(task, training, run, processes, precision)
+    if outcome.exit_code is not None:
+        return outcome.exit_code
 
     best = Translator.from_pretrained(run.path).to(device)
     found = {

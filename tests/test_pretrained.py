@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -276,6 +278,39 @@ def change_weights(folder, change):
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_turned_bits_in_weights_are_named_or_change_nothing(folder, data):
+    """Those in the checksum's name leave weights that cannot be checked, but are as they were."""
+    file = folder / "model.safetensors"
+    before = load_file(file)
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    place = data.draw(st.integers(0, header - 1) | st.integers(header, len(content) - 1))
+    damaged = bytearray(content)
+    damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+    said = None
+    try:
+        file.write_bytes(damaged)
+        weights = TextGenerator.from_pretrained(folder).state_dict()
+    except InputError as error:
+        said = str(error)
+    finally:
+        file.write_bytes(content)
+    if said is None:
+        assert place < header
+        assert all(torch.equal(weights[name], value) for name, value in before.items())
+    else:
+        assert str(file) in said and "\n" not in said
+
+
+def test_a_turned_bit_in_a_weight_is_refused(folder):
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    refused(folder, "model.safetensors is damaged (its checksum is another): copy or save it again")
 
 
 def test_missing_tensors_are_named(folder):

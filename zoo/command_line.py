@@ -14,7 +14,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from zoo.errors import InputError, as_input_error
+from zoo.errors import InputError, OtherProcessError, as_input_error
 from zoo.options_file import read_options_file
 
 # What torch says, which has no type of its own for it on a CPU: no room, or a size that no number of bytes can have.
@@ -138,10 +138,11 @@ def run_script(main: Callable[[], int | None]) -> None:
         # The reader has left, as `| head` does. The interpreter flushes once more, which must find a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
-    except (InputError, OSError) as error:
+    except (InputError, OSError, OtherProcessError) as error:
         with suppress(OSError):
             sys.stdout.flush()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if message := " ".join(str(error).split()):
+            print(f"error: {message}", file=sys.stderr)
         code = 2
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The one exception that means: what the user supplied is wrong, and here is what to do about it."""
+"""The exception that means: what the user supplied is wrong, and here is what to do about it; and one for processes."""
 
 import re
 from collections.abc import Iterator
@@ -19,6 +19,10 @@ class InputError(ValueError):
     def __init__(self, message: str) -> None:
         line = _LINE_BREAKS.sub(" ", message)
         super().__init__(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], line))
+
+
+class OtherProcessError(RuntimeError):
+    """This process ends because another one of its run has failed. Empty where that one says why."""
 
 
 @contextmanager

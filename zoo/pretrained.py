@@ -6,6 +6,7 @@ executed, weights load onto the CPU whatever they were trained on, and before a 
 fit the weights that are there, so that it takes no more memory than these do.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,6 +26,7 @@ from zoo.files import write_atomically
 from zoo.model_config import CONFIG_FILE, check_types, read_config
 
 WEIGHTS_FILE = "model.safetensors"
+CHECKSUM = "zoo-checksum"  # in the weights' metadata
 
 
 @contextmanager
@@ -85,7 +87,8 @@ class PretrainedModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"architecture": type(self).__name__, **self.config}
         write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-        write_atomically(folder / WEIGHTS_FILE, save(unshared_weights(self)))
+        weights = unshared_weights(self)
+        write_atomically(folder / WEIGHTS_FILE, save(weights, {CHECKSUM: checksum(weights)}))
         for attribute, file in self.tokenizer_files.items():
             if (tokenizer := getattr(self, attribute)) is not None:
                 tokenizer.save(folder, file)
@@ -190,8 +193,7 @@ def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: 
 
 def load_weights(model: nn.Module, file: Path) -> None:
     """Copy a safetensors file into `model`. Raises InputError if it is missing, damaged or does not fit."""
-    with _reading_weights(file):
-        weights = load_file(file, device="cpu")
+    weights, _ = read_weights(file)
     check_shapes(model, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
     with torch.no_grad():
         for name, tensor in named_tensors(model).items():
@@ -209,6 +211,30 @@ def _reading_weights(file: Path) -> Iterator[None]:
         raise InputError(f"{file} is not a whole safetensors file ({reason}): copy or save it again") from error
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
+
+
+def read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    """The tensors of a safetensors file and their checksum, which is None in files of other libraries.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    with _reading_weights(file), safe_open(file, framework="pt", device="cpu") as stored:
+        digest = (stored.metadata() or {}).get(CHECKSUM)
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+    if digest is not None and digest != checksum(weights):
+        raise InputError(f"{file} is damaged (its checksum is another): copy or save it again")
+    return weights, digest
+
+
+def checksum(tensors: Mapping[str, torch.Tensor], *texts: str) -> str:
+    """What tells tensors, their names, and texts beside them from those with a wrong bit somewhere: SHA-256, in hex."""
+    digest = hashlib.sha256("\n".join(texts).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

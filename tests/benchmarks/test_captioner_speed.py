@@ -1,27 +1,19 @@
 """The captioner's benchmark runs, on few scenes and an untrained model."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import captioner_speed as benchmark
 from zoo.data import TextTokenizer, scene_data
 from zoo.one_to_many import ImageCaptioner
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "captioner_speed.py"
 
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmarks_captioner_speed", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+@pytest.fixture(autouse=True)
+def few_scenes(monkeypatch):
     make = scene_data.caption_scenes
     monkeypatch.setattr(scene_data, "caption_scenes", lambda seed: make(seed, train=12, validation=5, test=1))
-    return module
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def test_both_tables_are_printed(benchmark, run, monkeypatch, capsys):
+def test_both_tables_are_printed(run, monkeypatch, capsys):
     arguments = ["--run", run, "--images", 5, "--num_beams", 2, "--repeats", 1, "--steps", 1, "--batch_size", 6]
     monkeypatch.setattr(sys, "argv", ["captioner_speed.py", *map(str, arguments)])
     assert benchmark.main() == 0

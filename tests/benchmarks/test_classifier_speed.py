@@ -1,28 +1,16 @@
 """The tutorial's classifier and ours are the same model: only so is the benchmark one."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import classifier_speed as benchmark
 from zoo.command_line import run_script
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "classifier_speed.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_classifier_speed", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_both_sides_have_the_same_loss_and_gradients(benchmark, cell):
+def test_both_sides_have_the_same_loss_and_gradients(cell):
     options = benchmark.ClassifierSpeedOptions(
         batch_size=5, max_length=12, vocab_size=30, embedding_size=7, hidden_size=6
     )
@@ -41,7 +29,7 @@ def test_both_sides_have_the_same_loss_and_gradients(benchmark, cell):
         torch.testing.assert_close(ours.core.get_parameter(name).grad, parameter.grad)
 
 
-def test_it_prints_a_table(benchmark, monkeypatch, capsys):
+def test_it_prints_a_table(monkeypatch, capsys):
     sizes = ["--batch_size", "3", "--max_length", "9", "--vocab_size", "30", "--hidden_size", "8", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", ["classifier_speed", "--device", "cpu", *sizes])
     with pytest.raises(SystemExit) as ended:

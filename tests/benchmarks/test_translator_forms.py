@@ -1,28 +1,16 @@
 """The forms have as many parameters, and the table is of the runs."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
+from benchmarks import translator_forms as benchmark
 from zoo.command_line import run_script
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "translator_forms.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_translator_forms", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("options", [{}, {"embedding_size": 64, "hidden_size": 128, "num_layers": 3, "cell": "gru"}])
-def test_forms_have_as_many_parameters_beside_those_of_the_vocabulary(benchmark, options):
+def test_forms_have_as_many_parameters_beside_those_of_the_vocabulary(options):
     options = benchmark.TranslatorFormsOptions(**options)
     sizes = {form: benchmark.hidden_size_for(form, options) for form in benchmark.FORMS}
     counts = {form: benchmark.parameters(form, options, size) for form, size in sizes.items()}
@@ -30,14 +18,14 @@ def test_forms_have_as_many_parameters_beside_those_of_the_vocabulary(benchmark,
     assert sizes["multihead"] == options.hidden_size < sizes["general"] < sizes["none"]
 
 
-def test_options_are_checked(benchmark):
+def test_options_are_checked():
     with pytest.raises(ValueError, match="forms is luong, but must be of none, additive, general, multihead"):
         benchmark.TranslatorFormsOptions(forms="luong")
     with pytest.raises(ValueError, match="both 128, but must differ"):
         benchmark.TranslatorFormsOptions(hidden_size=128)
 
 
-def test_it_prints_a_table_of_a_run(benchmark, monkeypatch, capsys, tmp_path):
+def test_it_prints_a_table_of_a_run(monkeypatch, capsys, tmp_path):
     words = ("dog", "cat", "bird", "fish", "man", "woman")
     for split, offset in (("train", 0), ("val", 1)):
         for language, the in (("en", "A"), ("xx", "Ein")):

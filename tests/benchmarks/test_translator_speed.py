@@ -1,35 +1,24 @@
 """The tutorial's translator is as large as ours, and learns: only so is the benchmark one."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks import translator_speed as benchmark
 from zoo.command_line import run_script
 from zoo.core import ATTENTIONS
 from zoo.seq2seq import TranslationBatch
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "translator_speed.py"
 TINY = {"batch_size": 6, "vocab_size": 20, "embedding_size": 8, "hidden_size": 16, "num_heads": 4}
 every_model = pytest.mark.parametrize("cell", ["lstm", "gru"])
 every_attention = pytest.mark.parametrize("attention", ATTENTIONS)
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_translator_speed", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def tutorial(benchmark):
+def tutorial():
     def make(cell, attention):
         torch.manual_seed(0)
         return benchmark.TutorialTranslator(cell, attention, benchmark.TranslatorSpeedOptions(**TINY))
@@ -38,14 +27,14 @@ def tutorial(benchmark):
 
 
 @pytest.fixture
-def batch(benchmark):
+def batch():
     torch.manual_seed(0)
     return benchmark.Batches(benchmark.TranslatorSpeedOptions(**TINY), torch.device("cpu")).batch(0)
 
 
 @every_model
 @every_attention
-def test_both_sides_have_as_many_parameters(benchmark, cell, attention):
+def test_both_sides_have_as_many_parameters(cell, attention):
     options = benchmark.TranslatorSpeedOptions()
     sides = (benchmark.TutorialTranslator, benchmark.our_translator)
     theirs, ours = (sum(p.numel() for p in make(cell, attention, options).parameters()) for make in sides)
@@ -79,7 +68,7 @@ def test_the_tutorial_reads_the_source_and_what_it_wrote_but_nothing_ahead(tutor
 
 @every_model
 @every_attention
-def test_the_tutorial_learns_to_copy(benchmark, tutorial, cell, attention):
+def test_the_tutorial_learns_to_copy(tutorial, cell, attention):
     model = tutorial(cell, attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     rows = [torch.tensor([1 + (n * k) % 19 for k in range(5 - n // 3)] + [20]) for n in range(9)]
@@ -90,7 +79,7 @@ def test_the_tutorial_learns_to_copy(benchmark, tutorial, cell, attention):
     assert float(model.loss(copying).detach()) < 0.3
 
 
-def test_batches_are_cut_by_length_and_sorted_by_source(benchmark):
+def test_batches_are_cut_by_length_and_sorted_by_source():
     torch.manual_seed(0)
     batches = benchmark.Batches(benchmark.TranslatorSpeedOptions(batch_size=32), torch.device("cpu"))
     for k in (0, 1):
@@ -102,14 +91,14 @@ def test_batches_are_cut_by_length_and_sorted_by_source(benchmark):
     assert batches.batch(0).source.shape != batches.batch(1).source.shape
 
 
-def test_lengths_are_those_of_the_files(benchmark, tmp_path):
+def test_lengths_are_those_of_the_files(tmp_path):
     (tmp_path / "pairs.en").write_text("One dog .\nTwo\n" * 20, encoding="utf-8")
     (tmp_path / "pairs.de").write_text("Hunde sind da .\nZwei .\n" * 20, encoding="utf-8")
     options = benchmark.TranslatorSpeedOptions(data=str(tmp_path / "pairs"))
     assert set(benchmark.pair_lengths(options)) <= {(4, 5), (2, 3)}
 
 
-def test_it_prints_two_tables(benchmark, monkeypatch, capsys):
+def test_it_prints_two_tables(monkeypatch, capsys):
     steps = {"steps": 1, "repeats": 1, "training_steps": 2, "sentences": 3, "num_beams": 2, "device": "cpu"}
     flags = [part for name, value in (TINY | steps).items() for part in (f"--{name}", str(value))]
     monkeypatch.setattr(sys, "argv", ["translator_speed", *flags])
@@ -125,6 +114,6 @@ def test_it_prints_two_tables(benchmark, monkeypatch, capsys):
     assert "| one by one | " in out and "| in batches | " in out
 
 
-def test_a_run_needs_a_file(benchmark):
+def test_a_run_needs_a_file():
     with pytest.raises(ValueError, match="run and file go together"):
         benchmark.TranslatorSpeedOptions(run="runs/en-de")

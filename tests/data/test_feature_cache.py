@@ -5,14 +5,15 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from zoo.data import feature_cache
-from zoo.data.feature_cache import CachedFeatures, default_cache
+from zoo.data.cache_folder import default_cache
+from zoo.data.feature_cache import CachedFeatures
 from zoo.data.image_tensors import BATCH, ImageTensors, load_image
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
@@ -268,6 +269,23 @@ def test_two_that_compute_the_same_at_once_do_not_meet(tmp_path, folder):
     assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".json"]
 
 
+def test_two_that_end_at_once_do_not_meet(images, folder, monkeypatch):
+    others = []
+    fsync = os.fsync
+
+    def meanwhile(descriptor):
+        fsync(descriptor)
+        if not others:
+            others.append(None)
+            others[0] = cached(images, folder)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    one = cached(images, folder)
+    for features in (one, others[0], cached(images, folder, forbidden)):
+        assert torch.equal(features([0, 4]), expected(images, [0, 4]))
+    assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".json"]
+
+
 # --- what cannot be done ------------------------------------------------------------------------------------------
 
 
@@ -291,12 +309,12 @@ def test_a_full_disk(images, small_disk):
     assert cached(images, small_disk).computed
 
 
-@pytest.mark.parametrize("step", ["fsync", "write_atomically"])
-def test_a_disk_that_is_full_at_the_end(images, folder, monkeypatch, step):
+@pytest.mark.parametrize("place", [(os, "fsync"), (Path, "replace")])
+def test_a_disk_that_is_full_at_the_end(images, folder, monkeypatch, place):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(feature_cache.os if step == "fsync" else feature_cache, step, full)
+    monkeypatch.setattr(*place, full)
     with pytest.raises(InputError, match=r"features cannot be kept in .*No space left"):
         cached(images, folder)
     assert list(folder.iterdir()) == []

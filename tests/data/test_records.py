@@ -420,7 +420,7 @@ class FailsToRead(io.BytesIO):
 def test_parquet_with_a_row_group_that_fills_the_memory_is_refused() -> None:
     groups = [SimpleNamespace(total_byte_size=size) for size in (1, 2**30 + 1)]
     metadata = SimpleNamespace(num_row_groups=2, row_group=groups.__getitem__)
-    with pytest.raises(InputError, match="a.parquet has a row group of 1,073,741,825 bytes"):
+    with pytest.raises(InputError, match=r"a\.parquet has a row group of 1,073,741,825 bytes"):
         records._batch_rows(Path("a.parquet"), metadata)  # type: ignore[arg-type]
     groups[1].total_byte_size = 2**30
     assert records._batch_rows(Path("a.parquet"), metadata) == 1  # type: ignore[arg-type]

@@ -47,8 +47,8 @@ def test_python_docs_are_large_and_split_by_topic() -> None:
     assert len(train) > 250_000
     assert 0.08 < len(validation) / (len(train) + len(validation)) <= 0.101
     corpus = load_text("python_docs")
-    assert (corpus.name, corpus.train, corpus.validation) == ("python_docs", train, validation)
-    assert len(load_text("python_docs", validation_fraction=0.3).validation) > 2 * len(validation)
+    assert (corpus.name, corpus.train.read(), corpus.validation.read()) == ("python_docs", train, validation)
+    assert len(load_text("python_docs", validation_fraction=0.3).validation.read()) > 2 * len(validation)
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the figures in the docstring are for Python 3.11")
@@ -87,15 +87,15 @@ def test_file_is_cut_as_nanogpt_does(tmp_path: Path) -> None:
     text = "".join(chr(97 + i % 26) for i in range(1003))
     file = write(tmp_path / "a.txt", text)
     corpus = load_text(file)
-    assert corpus.train == text[: int(1003 * 0.9)]
-    assert corpus.validation == text[int(1003 * 0.9) :]
+    assert corpus.train.read() == text[: int(1003 * 0.9)]
+    assert corpus.validation.read() == text[int(1003 * 0.9) :]
     assert corpus.name == file
-    assert len(load_text(file, validation_fraction=0.5).train) == 501
+    assert len(load_text(file, validation_fraction=0.5).train.read()) == 501
 
 
 def test_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
     corpus = load_text(write(tmp_path / "a", b"\xef\xbb\xbfone\r\ntwo\rthree\r\n\xe4\xb8\xad"))
-    assert corpus.train + corpus.validation == "one\ntwo\rthree\n中"
+    assert corpus.train.read() + corpus.validation.read() == "one\ntwo\rthree\n中"
 
 
 def test_folder_gives_each_text_file_in_sorted_order(tmp_path: Path) -> None:
@@ -105,26 +105,26 @@ def test_folder_gives_each_text_file_in_sorted_order(tmp_path: Path) -> None:
     write(tmp_path / ".git" / "x.txt", "hidden")
     write(tmp_path / "picture.png", b"\0")
     corpus = load_text(str(tmp_path))
-    assert corpus.train == "zzzzzzzz\nbbbbbbbbb"
-    assert corpus.validation == "\nB"
+    assert corpus.train.read() == "zzzzzzzz\nbbbbbbbbb"
+    assert corpus.validation.read() == "\nB"
 
 
 def test_several_sources_and_own_validation(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1.txt", "one"), write(tmp_path / "2.txt", "two\n")
     held_out = write(tmp_path / "3.txt", "three")
     corpus = load_text([one, two, one], validation_data=[held_out, two])
-    assert corpus.train == "one\ntwo\none"
-    assert corpus.validation == "three\ntwo\n"
+    assert corpus.train.read() == "one\ntwo\none"
+    assert corpus.validation.read() == "three\ntwo\n"
     assert corpus.name == f"{one}+{two}+{one}"
     whole = load_text("python_docs", validation_data=held_out)
-    assert len(whole.train) >= sum(map(len, python_docs()))
-    assert whole.validation == "three"
+    assert len(whole.train.read()) >= sum(map(len, python_docs()))
+    assert whole.validation.read() == "three"
 
 
 def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.txt", "0123456789")
-    assert load_text("~/a.txt").validation == "9"
+    assert load_text("~/a.txt").validation.read() == "9"
 
 
 @pytest.mark.parametrize("name", ["nothing.txt", "./nothing", "~/nothing", "/no/such/place", "a/b/c", "x.jsonl"])
@@ -171,10 +171,10 @@ def test_rows_of_a_local_file(kind: str, tmp_path: Path) -> None:
     file = str(tmp_path / f"rows.{'jsonl' if kind == 'json' else kind}")
     getattr(rows, f"to_{kind}")(file)
     corpus = load_text(file, text_column="body")
-    assert corpus.train == "\n".join(f"row {i}" for i in range(9))
-    assert corpus.validation == "row 9"
+    assert corpus.train.read() == "\n".join(f"row {i}" for i in range(9))
+    assert corpus.validation.read() == "row 9"
     whole = load_text(file, text_column="body", validation_data=file)
-    assert whole.train == whole.validation == "\n".join(f"row {i}" for i in range(10))
+    assert whole.train.read() == whole.validation.read() == "\n".join(f"row {i}" for i in range(10))
     assert "no column 'text': its columns are body, label" in refused(file)
     assert "holds int" in refused(file, text_column="label")
 
@@ -183,9 +183,9 @@ def test_missing_values_and_carriage_returns_in_rows(tmp_path: Path) -> None:
     file = str(tmp_path / "rows.parquet")
     Dataset.from_dict({"text": ["a\r\n", None, "", "b"]}).to_parquet(file)
     corpus = load_text(file, validation_fraction=0.4)
-    assert (corpus.train, corpus.validation) == ("a\n", "\nb")
+    assert (corpus.train.read(), corpus.validation.read()) == ("a\n", "\nb")
     Dataset.from_dict({"text": ["0123456789"]}).to_parquet(file)
-    assert load_text(file).validation == "9"
+    assert load_text(file).validation.read() == "9"
     Dataset.from_dict({"text": ["", " "]}).to_parquet(file)
     assert "is empty" in refused(file)
 
@@ -195,19 +195,19 @@ def test_folder_of_rows_with_splits(tmp_path: Path) -> None:
         Dataset.from_dict({"text": [split, "x"]}).to_json(str(tmp_path / f"{split}.jsonl"))
     write(tmp_path / "README.md", "# The card of the data set")
     corpus = load_text(str(tmp_path))
-    assert (corpus.train, corpus.validation) == ("train\nx", "test\nx")
-    assert load_text(str(tmp_path), validation_data=str(tmp_path)).validation == "test\nx"
+    assert (corpus.train.read(), corpus.validation.read()) == ("train\nx", "test\nx")
+    assert load_text(str(tmp_path), validation_data=str(tmp_path)).validation.read() == "test\nx"
     write(tmp_path / "notes.txt", "0123456789")
-    assert "notes" not in load_text(str(tmp_path)).train
-    assert "9" in load_text(str(tmp_path)).validation
+    assert "notes" not in load_text(str(tmp_path)).train.read()
+    assert "9" in load_text(str(tmp_path)).validation.read()
 
 
 def test_saved_data_set(tmp_path: Path) -> None:
     rows = Dataset.from_dict({"text": [str(i) for i in range(10)]})
     rows.save_to_disk(tmp_path / "plain")
-    assert load_text(str(tmp_path / "plain")).validation == "9"
+    assert load_text(str(tmp_path / "plain")).validation.read() == "9"
     DatasetDict(train=rows, validation=rows, test=rows.select([0])).save_to_disk(tmp_path / "splits")
-    assert load_text(str(tmp_path / "splits")).validation.startswith("0\n1\n")
+    assert load_text(str(tmp_path / "splits")).validation.read().startswith("0\n1\n")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
@@ -231,8 +231,8 @@ def test_hub_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: Found)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert load_text("owner/name:raw-v1").train == "one\ntwo\n"
-    assert load_text("name").validation == "one"
+    assert load_text("owner/name:raw-v1").train.read() == "one\ntwo\n"
+    assert load_text("name").validation.read() == "one"
     assert asked == [("owner/name", "raw-v1"), ("owner/name", None)]
 
 

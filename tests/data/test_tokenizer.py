@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.data import TextTokenizer, tokenizer
+from zoo.data import TextTokenizer, text_pieces, tokenizer
 from zoo.data.tokenizer import Level
 from zoo.errors import InputError
 
@@ -77,23 +77,23 @@ def test_bpe_never_merges_a_newline() -> None:
     assert one.encode(text) == [i for line in text.splitlines(keepends=True) for i in one.encode(line)]
 
 
-@given(texts, texts)
-@pytest.mark.parametrize("name", ["word", "pretokenized", "bpe"])
-def test_a_cut_after_a_newline_changes_nothing(name: str, before: str, after: str) -> None:
+@given(texts, st.sampled_from(["\n", "s", "t", "é", "中", "7", "²"]), texts)
+@pytest.mark.parametrize("name", ALL)
+def test_a_cut_after_a_newline_or_a_word_changes_nothing(name: str, before: str, last: str, after: str) -> None:
     one = ALL[name]
-    assert one.encode(before + "\n" + after) == one.encode(before + "\n") + one.encode(after)
+    after = after if last == "\n" else f" {after}"
+    assert one.encode(before + last + after) == one.encode(before + last) + one.encode(after)
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("text", [SAMPLE * 20, SAMPLE.replace("\n", " ") * 20, "\n" * 500, " \n  \n" * 99])
 def test_many_pieces_are_the_whole(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ALL[name].encode(text)
-    monkeypatch.setattr(tokenizer, "PIECE_CHARACTERS", 7)
-    monkeypatch.setattr(tokenizer, "PIECES_AT_ONCE", 3)
-    pieces = list(tokenizer._line_pieces([text]))
-    assert "".join(pieces) == text
-    assert all(piece.endswith("\n") for piece in pieces[:-1])
+    monkeypatch.setattr(text_pieces, "PIECE_CHARACTERS", 7)
+    monkeypatch.setattr(tokenizer, "CHARACTERS_AT_ONCE", 20)
     assert ALL[name].encode_long(text).tolist() == whole
+    blocks = [text[start : start + 11] for start in range(0, len(text), 11)]
+    assert torch.cat(list(ALL[name].encode_blocks(blocks))).tolist() == whole
 
 
 def test_character_ids_are_in_code_point_order() -> None:

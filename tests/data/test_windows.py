@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.data import ContiguousWindows, fresh_windows
+from zoo.data import ContiguousWindows, fresh_windows, spread, windows
 from zoo.errors import InputError
 
 # A token is its own position, so that a batch shows where it was taken from.
@@ -84,6 +84,30 @@ def test_fresh_windows(window: int, more: int) -> None:
     assert inputs.dtype == targets.dtype == torch.int64
     assert torch.equal(inputs, torch.arange(number * window).view(number, window))
     assert torch.equal(targets, inputs + 1)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
+def test_spread(count: int, most: int, stretch: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "STRETCH", stretch)
+        tokens = spread(torch.arange(count).to(torch.uint16), most)
+    assert tokens.dtype == torch.int64
+    assert len(tokens) == min(count, most)
+    if most >= count:
+        assert torch.equal(tokens, torch.arange(count))
+        return
+    steps = tokens.diff()
+    stretches = int((steps != 1).sum()) + 1
+    assert stretches <= -(-most // stretch)
+    assert tokens[0] == 0
+    # As much is left out before any stretch as after any other, but for rounding.
+    gaps = steps[steps != 1]
+    assert not len(gaps) or int(gaps.max() - gaps.min()) <= 2
+
+
+def test_spread_over_none() -> None:
+    with pytest.raises(ValueError, match="most is 0"):
+        spread(torch.arange(5), 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 32])

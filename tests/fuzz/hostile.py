@@ -60,7 +60,7 @@ def changed(draw: st.DrawFn, *contents: bytes, most: int = 4) -> bytes:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of each value in a JSON document; of long lists and objects those of the first, and none that lie deep."""
+    """The path of each value in a JSON document; of long lists those of the first, and none that lie deep."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = [path]
     if len(path) > 8:

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ class Case(NamedTuple):
     """Files by their paths in a folder, the arguments of a command line, and its standard input."""
 
     files: dict[str, bytes]
-    arguments: list[str] = []
+    arguments: Sequence[str] = ()
     stdin: bytes = b""
 
 

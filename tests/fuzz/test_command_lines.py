@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.fuzz.conftest import Attack
 from tests.fuzz.hostile import changed
-from tests.fuzz.reading_process import Case
 from tests.fuzz.readers import SCRIPTS, script
+from tests.fuzz.reading_process import Case
 from tests.fuzz.test_models import models
 
 # No path that is there but for those in the case's folder: some options name what is written.

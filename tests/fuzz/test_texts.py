@@ -134,7 +134,7 @@ def test_labelled_texts(attack: Attack, suffix: str) -> None:
 
 
 def test_parallel_texts(attack: Attack) -> None:
-    sides = (b"one\ntwo\nthree\n", "un\r\ndeux\ntrois\n".encode(), b"a\n\nb", b"\n\n\n")
+    sides = (b"one\ntwo\nthree\n", b"un\r\ndeux\ntrois\n", b"a\n\nb", b"\n\n\n")
     pair = st.tuples(changed(*sides, most=1), changed(*sides, most=1))
     files = pair.map(lambda both: Case({"train.en": both[0], "train.fr": both[1]}, ["train"]))
     folder = files.map(lambda case: Case(case.files, [""]))

@@ -1,5 +1,10 @@
 """Text from tokens, with decoders that follow a script: what is shown, when, and where it ends."""
 
+import gc
+import os
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -7,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zoo.data import TextTokenizer
+from zoo.one_to_many import TextGenerator, generation
 from zoo.one_to_many.generation import generate_text, stream_text
 
 CHARACTERS = TextTokenizer.train(["abc.\n XY"], level="char")
@@ -275,3 +281,63 @@ def test_a_model_is_given_its_prompt_on_its_own_device():
 
     with pytest.raises(InterruptedError):
         generate_text(Elsewhere(), CHARACTERS, "a")
+
+
+# --- texts without an end ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "stop"),
+    [
+        (CHARACTERS, "abc. XY\n" * 400, []),
+        (CHARACTERS, "ab" * 1500, ["abc", "X"]),
+        (BYTES, "plain € and 😀 " * 100, []),
+    ],
+)
+def test_what_is_kept_of_a_text_does_not_grow_with_it(monkeypatch, tokenizer, text, stop):
+    rows = []
+    make = generation._Row.__init__
+    monkeypatch.setattr(generation._Row, "__init__", lambda row, *given: (rows.append(row), make(row, *given))[1])
+    ids = tokenizer.encode(text)
+    shown = 0
+    pieces = stream_text(Scripted(tokenizer, ids), tokenizer, "a", max_new_tokens=len(ids), stop=stop)
+    for piece in pieces:
+        shown += len(piece)
+        (row,) = rows
+        assert max(len(row.before), len(row.unshown), len(row.text)) <= generation.DECODING_CONTEXT + 1
+    assert shown == len(tokenizer.decode(ids))
+
+
+def test_bytes_that_are_no_text_do_not_pile_up():
+    """Each would otherwise be decoded again with all those before it, which takes hours for 100,000."""
+    (lone,) = {BYTES.encode("€")[-1]}
+    count = 3000
+    began = time.process_time()
+    text = generate_text(Scripted(BYTES, [lone]), BYTES, "a", max_new_tokens=count, temperature=0)
+    assert text == "\ufffd" * count
+    assert time.process_time() - began < 5
+
+
+def test_a_character_after_bytes_that_are_no_text():
+    euro = BYTES.encode("€")
+    for lone in range(7, 14):
+        ids = [euro[-1]] * lone + euro + BYTES.encode("x")
+        assert generate_text(Scripted(BYTES, ids), BYTES, "a", max_new_tokens=len(ids)) == "\ufffd" * lone + "€x"
+
+
+@pytest.mark.slow
+def test_100000_characters_without_drift_in_memory():
+    torch.manual_seed(0)
+    tokenizer = TextTokenizer.train(["the quick brown fox jumps over the lazy dog.\n"], level="char")
+    model = TextGenerator(tokenizer=tokenizer, embedding_size=8, hidden_size=16, ngram_order=3, ngram_buckets=50)
+    page = os.sysconf("SC_PAGE_SIZE")
+    sizes = []
+    characters = 0
+    for piece in model.stream("the ", max_new_tokens=100_000, repetition_penalty=1.1, stop=["##"], seed=0):
+        characters += len(piece)
+        if characters % 20_000 == 0:
+            gc.collect()
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
+    assert characters == 100_000
+    assert len(sizes) == 5
+    assert sizes[-1] - sizes[0] < 400_000  # a list of the tokens would have grown by 640,000

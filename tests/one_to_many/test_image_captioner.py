@@ -226,7 +226,9 @@ def test_a_wide_beam_finds_the_best_of_all_captions(attention):
     every = [row for length in (1, 2, 3) for row in itertools.product(words, repeat=length)]
     assert len(every) == 14
     rows, lengths = pad([torch.tensor([*row, model.end_id]) for row in every])
-    for image, found in zip(IMAGES, model.captions_of(IMAGES, num_beams=40, n_best=14), strict=True):
+    for image, found in zip(
+        IMAGES, model.captions_of(IMAGES, num_beams=40, n_best=14, length_penalty=1.0), strict=True
+    ):
         with torch.no_grad():
             logits = model(CaptionBatch(image[None], rows, lengths)).log_softmax(-1)
         log_p = logits.gather(2, rows[..., None])[..., 0]
@@ -260,6 +262,16 @@ def greedy(model, image):
                 break
             written.append(token)
     return WORDS.decode(written)
+
+
+def test_captions_are_ranked_with_the_models_own_length_penalty(tmp_path):
+    model = make(length_penalty=2.0)
+    with torch.no_grad():
+        model.decoder.output.bias[model.end_id] = 2.0
+    model.save_pretrained(tmp_path)
+    loaded = ImageCaptioner.from_pretrained(tmp_path)
+    own, given = loaded.captions_of(IMAGES, num_beams=4), model.captions_of(IMAGES, num_beams=4, length_penalty=2.0)
+    assert own == given != model.captions_of(IMAGES, num_beams=4, length_penalty=0.0)
 
 
 def test_scores_are_the_log_probabilities_over_the_length_penalty():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zoo.core import CELLS, detach
+from zoo.core import CELLS, PackedDecoder, detach
 from zoo.data import TextTokenizer
 from zoo.one_to_many import TextGenerator
 
@@ -94,6 +94,15 @@ def test_same_seed_same_text_and_another_seed_another():
     assert len(set(texts)) == 4
     unseeded = {model.generate("the ", max_new_tokens=40) for _ in range(3)}
     assert len(unseeded) == 3
+
+
+def test_bfloat16_rounds_every_step(monkeypatch):
+    model, steps = make_generator(), []
+    step = PackedDecoder.step
+    monkeypatch.setattr(PackedDecoder, "step", lambda self, *given: steps.append(given) or step(self, *given))
+    text = model.generate("abc", max_new_tokens=9, seed=1, bfloat16=True)
+    assert len(steps) == 8  # the first token comes of the prompt
+    assert "".join(model.stream("abc", max_new_tokens=9, seed=1, bfloat16=True)) == text
 
 
 def test_temperature_zero_is_repeatable_without_a_seed():

@@ -102,6 +102,11 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    return load
+
+
+@pytest.fixture(scope="session")
 def train_script() -> ModuleType:
     return load("train_text_generator")
 

@@ -125,8 +125,8 @@ def test_settings_reach_the_search(
         used.append(options)
         return search(self, images, **options)
 
-    usual = {"num_beams": 5, "n_best": 1, "length_penalty": 1.0, "no_repeat_ngram_size": None}
-    for settings in ({}, {"num_beams": 1}, {"length_penalty": 0.0}, {"no_repeat_ngram_size": 1, "num_beams": 2}):
+    usual = {"num_beams": 5, "n_best": 1, "length_penalty": None, "no_repeat_ngram_size": None}
+    for settings in ({}, {"num_beams": 1}, {"length_penalty": 0.7}, {"no_repeat_ngram_size": 1, "num_beams": 2}):
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
         expected = table(files, model.caption(files, **settings))
         monkeypatch.setattr(ImageCaptioner, "captions_of", captions_of)

@@ -19,8 +19,8 @@ from zoo.one_to_one import ImageClassifier
 
 Run = Callable[..., Any]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify_images.py"
-LABELS = ["day", "half a\tnight", "Zo\udceb"]
-SHOWN = {"day": "day", "half a\tnight": "half a\ufffdnight", "Zo\udceb": "Zo\ufffd"}
+LABELS = ["day", "half a\tnight", "Zoë"]
+SHOWN = {"day": "day", "half a\tnight": "half a\ufffdnight", "Zoë": "Zoë"}
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +103,9 @@ def test_objects_have_the_ranking(classify: Run, model: ImageClassifier, files: 
     found = [json.loads(line) for line in classify(*files, "--format", "jsonl", "--top_k", 9).out.splitlines()]
     assert [one["file"] for one in found] == files
     for shown, one in zip(found, expected, strict=True):
-        assert shown["label"] == one.label.replace("\udceb", "\ufffd")
+        assert shown["label"] == one.label
         assert shown["probability"] == pytest.approx(one.probability, abs=1e-6)
-        assert [label for label, _ in shown["ranking"]] == [
-            label.replace("\udceb", "\ufffd") for label, _ in one.ranking
-        ]
+        assert [label for label, _ in shown["ranking"]] == [label for label, _ in one.ranking]
         assert [value for _, value in shown["ranking"]] == pytest.approx([value for _, value in one.ranking], abs=1e-6)
         assert sum(value for _, value in shown["ranking"]) == pytest.approx(1, abs=1e-5)
     (line,) = classify(files[0], "--format", "jsonl").out.splitlines()

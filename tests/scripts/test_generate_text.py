@@ -66,6 +66,14 @@ def test_temperature_0_needs_no_seed(generate: Run, finished_run: Path) -> None:
     assert texts == {f"1{best}\n"}
 
 
+def test_bfloat16(generate: Run, finished_run: Path) -> None:
+    options = ("--prompt", "12 green", "--max_new_tokens", 20, "--temperature", 0, "--precision", "bfloat16")
+    text = TextGenerator.from_pretrained(finished_run).generate(
+        "12 green", max_new_tokens=20, temperature=0, bfloat16=True
+    )
+    assert generate(*options).out == f"12 green{text}\n"
+
+
 def test_several_continuations(generate: Run) -> None:
     options = ("--prompt", "1", "--max_new_tokens", 12, "--top_k", 3)
     texts = [generate(*options, "--seed", seed).out for seed in (4, 5, 6)]

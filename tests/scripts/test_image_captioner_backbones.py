@@ -194,3 +194,27 @@ def test_stopped_while_features_are_computed(
     assert not (tmp_path / "run").exists()
     assert sorted(file.suffix for file in (tmp_path / "cache").iterdir()) == [".bin", ".json"]  # the training images'
     assert train_captioner(tmp_path / "run", **options).code == 0
+
+
+def test_features_of_mirrored_images_are_cached_too(
+    train_captioner: Run, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[Tensor] = []
+    loss = ImageCaptioner.loss
+
+    def noting(self: ImageCaptioner, batch: Any, *arguments: Any) -> Tensor:
+        batches.append(batch.images)
+        return loss(self, batch, *arguments)
+
+    monkeypatch.setattr(ImageCaptioner, "loss", noting)
+    options = {"weights": trunk, "finetune": 0.0, "cache": tmp_path / "cache", "precision": "float32"}
+    assert train_captioner(tmp_path / "straight", augment="none", **options).code == 0
+    straight = {row.numpy().tobytes() for batch in batches for row in batch}
+    batches.clear()
+    assert train_captioner(tmp_path / "mirrored", augment="flip", **options).code == 0
+    rows = [row.numpy().tobytes() for batch in batches for row in batch]
+    # Of one colour all over, an image is what its mirror image is; the others come both ways.
+    others = [row for row in rows if row not in straight]
+    assert 0 < len(others) < len(rows)
+    # Of the training, validation and test images, and of the first of these mirrored.
+    assert len(list((tmp_path / "cache").glob("*.bin"))) == 4

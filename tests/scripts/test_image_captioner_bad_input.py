@@ -96,7 +96,7 @@ def test_data(
         (["--backbone", "squeezenet1_1", "--image_size", "4"], "images of 4 × 4 pixels do not go through"),
         (["--image_size", "0"], "image_size is 0"),
         (["--resize", "stretch"], "resize"),
-        (["--augment", "flip"], "augment"),
+        (["--augment", "turn"], "augment"),
         (["--weights", "imagenet"], "weights are imagenet, but the backbone small has none"),
         (["--weights", "no.pth"], "no.pth: no such file of weights; expected none, imagenet, or a state dict's path"),
         (["--weights", "x", "--init_from", "y"], "weights and init_from were both given"),

@@ -35,6 +35,7 @@ FILES = {
     "curves.png",
     "samples.txt",
     "resume.safetensors",
+    "resume.previous.safetensors",
     *(
         f"{split}_{name}"
         for split in ("validation", "test")
@@ -43,7 +44,7 @@ FILES = {
 }
 FACTS = {
     *("parameters", "training_minutes", "evaluation_minutes", "images_per_second", "steps", "best_step"),
-    *("device", "threads", "precision", "seed", "versions"),
+    *("device", "processes", "threads", "precision", "seed", "versions"),
 }
 
 
@@ -267,6 +268,15 @@ def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     result = train_image_classifier(tmp_path / "cut", "--resume", **options)
     assert result.code == 0, result
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_seed_decides(train_image_classifier: Run, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train_image_classifier(tmp_path / name, seed=seed, max_steps=4).code == 0
+    assert_same_end(tmp_path / "a", tmp_path / "b")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
 
 
 @pytest.mark.parametrize("finetune", [0, 0.5], ids=["frozen", "fine-tuned"])

@@ -30,6 +30,7 @@ FILES = {
     "curves.png",
     "samples.txt",
     "resume.safetensors",
+    "resume.previous.safetensors",
     "validation_labels.txt",
     "validation_confusions.png",
     "validation_mistakes.jsonl",
@@ -120,6 +121,14 @@ def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     result = train_classifier(tmp_path / "cut", "--resume", **options)
     assert result.code == 0, result
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_seed_decides(train_classifier: Run, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train_classifier(tmp_path / name, seed=seed, max_steps=4).code == 0
+    assert_same_end(tmp_path / "a", tmp_path / "b")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
 
 
 def test_multi_label(train_classifier: Run, run: Run, classify_script: ModuleType, tmp_path: Path) -> None:

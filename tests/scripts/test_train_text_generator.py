@@ -30,6 +30,7 @@ FILES = {
     "curves.png",
     "samples.txt",
     "resume.safetensors",
+    "resume.previous.safetensors",
 }
 TIMES = ("training_minutes", "tokens_per_second")
 
@@ -61,7 +62,7 @@ def test_the_final_figures(finished_run: Path, text_file: Path) -> None:
     found = figures(finished_run)
     names = {"nats_per_token", "perplexity", "bits_per_character"}
     assert set(found["markov_validation"]) == names
-    validation = load_text(str(text_file)).validation
+    validation = load_text(str(text_file)).validation.read()
     assert len(validation) <= 257  # too short for a window of 256
     assert set(found["validation"]) == names
     model = TextGenerator.from_pretrained(finished_run)
@@ -196,6 +197,23 @@ def test_resume_takes_the_command_line_or_the_config(
     assert run(train_script, "--config", folder / "config.yaml", "--resume", "--max_steps", 6).code == 0
     assert [line["step"] for line in timeless(folder)] == [2, 4, 6]
     assert figures(folder)["steps"] == 6
+
+
+def test_a_damaged_save_and_the_one_before_it(train: Run, run: Run, train_script: ModuleType, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", max_steps=6, dropout=0.2).code == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    (tmp_path / "run" / "resume.safetensors").write_bytes(before["resume.safetensors"][:-1])
+    config = tmp_path / "run" / "config.yaml"
+    refused = run(train_script, "--config", config, "--resume")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "resume.safetensors is not a whole safetensors file" in refused.err
+    assert refused.err.endswith(": --resume_previous goes on from the save before it\n")
+    again = run(train_script, "--config", config, "--resume_previous")
+    assert (again.code, again.err) == (0, "")
+    for name in ("model.safetensors", "samples.txt", "config.yaml"):
+        assert (tmp_path / "run" / name).read_bytes() == before[name], name
+    both = run(train_script, "--config", config, "--resume_previous", "--overwrite")
+    assert both.is_an_error("overwrite and resume were both given")
 
 
 def test_tensorboard(train: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from zoo.data import ContiguousWindows, TextTokenizer, WindowBatch
 from zoo.evaluation import carried_nats
 from zoo.one_to_many import TextGenerator
 from zoo.pretrained import PretrainedModel
-from zoo.training import Outcome, Pace, RunFolder, TrainingOptions, train
+from zoo.training import Outcome, Pace, Processes, RunFolder, TrainingOptions, train
 
 TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n in range(40))
 
@@ -70,6 +70,9 @@ class TextTask:
         loss, state = self.model.loss_and_state((batch.inputs, batch.targets), state)
         self.losses.append(float(loss.detach()))
         return loss, detach(state)
+
+    def weight(self, batch: WindowBatch) -> float:
+        return batch.inputs.numel()
 
     def tokens(self, batch: WindowBatch) -> int:
         return batch.inputs.numel()
@@ -144,6 +147,9 @@ class LineTask:
         loss = (self.model.layer(batch.inputs) - batch.targets).square().mean()
         return (loss if self.change_loss is None else self.change_loss(loss, self.calls)), ()
 
+    def weight(self, batch: Points) -> float:
+        return len(batch.inputs)
+
     def tokens(self, batch: Points) -> int:
         return len(batch.inputs)
 
@@ -175,8 +181,7 @@ def run_training(tmp_path: Path) -> Callable[..., Outcome]:
         AcceleratorState._reset_state(True)
         options = TrainingOptions(out=out or tmp_path / "run", precision=precision, **changes)
         plain = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
-        plain = {name: value for name, value in plain.items() if name not in ("overwrite", "resume")}
         folder = RunFolder(options.out, plain, options.overwrite, options.resume)
-        return train(task, options, folder, torch.device("cpu"), precision)  # type: ignore[arg-type]
+        return train(task, options, folder, Processes("cpu"), precision)  # type: ignore[arg-type]
 
     return run

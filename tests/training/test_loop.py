@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.errors import InputError
@@ -177,6 +178,31 @@ def test_a_loss_that_is_not_finite(run_training: Run, line_task: Any, tmp_path: 
     outcome = run_training(good, max_steps=20, evaluations=4, resume=True)
     assert good.calls == 10
     assert steps(outcome) == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gradient_too_large_for_floats(run_training: Run, line_task: Any, precision: str) -> None:
+    """bfloat16 overflows where float32 does, so that no loss is scaled and none has to be scaled back."""
+
+    def steepen(loss: Tensor, call: int) -> Tensor:
+        if call == 3:
+            loss.register_hook(lambda gradient: gradient * 3e38)
+        return loss
+
+    task = line_task(change_loss=steepen)
+    with pytest.raises(InputError, match="the gradient is inf at step 2, epoch 0, batch 2: lower --learning_rate"):
+        run_training(task, precision=precision, max_steps=6, evaluations=3)
+    assert all(parameter.isfinite().all() for parameter in task.model.parameters())
+
+
+def test_weights_too_large_for_floats_are_not_saved(run_training: Run, line_task: Any, tmp_path: Path) -> None:
+    """Decay alone, of so large a rate, takes them there from fine gradients."""
+    task = line_task(change_loss=lambda loss, call: task.model.layer.weight.sum() * 0)
+    options = {"optimizer": "adamw", "learning_rate": 1e20, "weight_decay": 1.0, "warmup": 0}
+    with pytest.raises(InputError, match="the largest weight or state is inf at step 2, epoch 0, batch 2: lower"):
+        run_training(task, max_steps=9, evaluations=1, save_minutes=1e-9, **options)
+    save = load_file(tmp_path / "run" / "resume.safetensors")
+    assert all(tensor.isfinite().all() for tensor in save.values())
 
 
 def test_a_gradient_that_is_not_finite_reaches_neither_weights_nor_save(run_training: Run, line_task: Any) -> None:

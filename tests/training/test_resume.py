@@ -1,8 +1,11 @@
 """A run that was stopped and resumed is, bit for bit, the run that was not."""
 
+import errno
+import itertools
 import os
 import signal
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +162,145 @@ def test_saves_as_often_as_asked(run_training: Run, text_task: Any, tmp_path: Pa
         task = text_task(before_loss=lambda call: there.append(save.exists()))
         run_training(task, max_steps=3, evaluations=1, save_minutes=minutes, overwrite=True)
     assert there == [False, False, False, False, True, True]
+
+
+SAVE, PREVIOUS = "resume.safetensors", "resume.previous.safetensors"
+EACH_STEP = {"max_steps": 10, "evaluations": 5, "save_minutes": 1e-9}
+
+
+def turn_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert_same_tensors(a / SAVE, b / SAVE)
+    for name in ("model.safetensors", "samples.txt"):
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5, 10])
+def test_resumed_from_the_save_before_equals_unbroken(
+    run_training: Run, text_task: Any, tmp_path: Path, stop: int
+) -> None:
+    """An evaluation, and the best weights, may be newer than that save."""
+    expected = run_training(text_task(**DROPOUTS), out=tmp_path / "unbroken", **EACH_STEP)
+    run_training(text_task(before_loss=stop_at(stop), **DROPOUTS), **EACH_STEP)
+    turn_a_bit(tmp_path / "run" / SAVE)
+    with pytest.raises(InputError, match=r"resume\.safetensors is damaged .*: --resume_previous goes on from the save"):
+        run_training(text_task(**DROPOUTS), resume=True, **EACH_STEP)
+    again = text_task(**DROPOUTS)
+    outcome = run_training(again, resume_previous=True, **EACH_STEP)
+    assert len(again.losses) == 10 - (stop - 1)
+    assert timeless(outcome) == timeless(expected)
+    assert (outcome.progress.best, outcome.progress.best_step) == (expected.progress.best, expected.progress.best_step)
+    assert_same_run(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_the_save_before_becomes_the_last_one(run_training: Run, text_task: Any, tmp_path: Path) -> None:
+    """Were it the damaged one, the next save would put that in the place of the good one."""
+    run_training(text_task(before_loss=stop_at(5)), **EACH_STEP)
+    previous = (tmp_path / "run" / PREVIOUS).read_bytes()
+    turn_a_bit(tmp_path / "run" / SAVE)
+
+    def die(call: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(text_task(before_loss=die), resume_previous=True, **EACH_STEP)
+    assert (tmp_path / "run" / SAVE).read_bytes() == previous
+    with pytest.raises(InputError, match="has no save before the last one: use --resume"):
+        run_training(text_task(), resume_previous=True, **EACH_STEP)
+    assert run_training(text_task(), resume=True, **EACH_STEP).progress.ended
+
+
+def test_a_kill_between_the_two_moves_of_a_save(run_training: Run, text_task: Any, tmp_path: Path) -> None:
+    run_training(text_task(**DROPOUTS), out=tmp_path / "unbroken", **EACH_STEP)
+    run_training(text_task(before_loss=stop_at(5), **DROPOUTS), **EACH_STEP)
+    (tmp_path / "run" / SAVE).rename(tmp_path / "run" / PREVIOUS)
+    run_training(text_task(**DROPOUTS), resume=True, **EACH_STEP)
+    assert_same_run(tmp_path / "run", tmp_path / "unbroken")
+    assert_same_tensors(tmp_path / "run" / PREVIOUS, tmp_path / "unbroken" / PREVIOUS)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_best_weights_that_an_older_save_does_not_know_count_for_nothing(
+    run_training: Run, line_task: Any, tmp_path: Path, is_removed: bool
+) -> None:
+    """They are of an evaluation that, with fewer of them from there on, is not made again."""
+    options = {"max_steps": 8, "save_minutes": 1e-9}
+
+    def die(loss: torch.Tensor, call: int) -> torch.Tensor:
+        if call == 5:
+            raise KeyboardInterrupt
+        return loss
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(line_task(figures=[5.0, 1.0], change_loss=die), evaluations=4, **options)
+    if is_removed:
+        (tmp_path / "run" / "model.safetensors").unlink()
+    task = line_task(figures=[7.0, 9.0, 9.0])
+    outcome = run_training(task, evaluations=4, max_steps=40, save_minutes=1e-9, resume_previous=True, patience=2)
+    # The save before is of step 3, whose best is of step 2: 5.0, not the 1.0 whose weights are in the folder.
+    assert (outcome.progress.best, outcome.progress.best_step) == (7.0, 10)
+    kept = type(task.model).from_pretrained(tmp_path / "run").layer.weight
+    assert torch.equal(kept, task.evaluated[0])
+
+
+def test_damaged_best_weights_are_named(run_training: Run, text_task: Any, tmp_path: Path) -> None:
+    run_training(text_task(before_loss=stop_at(5)), **EACH_STEP)
+    weights = tmp_path / "run" / "model.safetensors"
+    turn_a_bit(weights)
+    before = {file.name: file.read_bytes() for file in weights.parent.iterdir()}
+    with pytest.raises(InputError, match=r"model.safetensors is damaged .*, or remove it: then the next evaluation"):
+        run_training(text_task(), resume=True, **EACH_STEP)
+    assert {file.name: file.read_bytes() for file in weights.parent.iterdir()} == before
+    weights.unlink()
+    outcome = run_training(text_task(), resume=True, **EACH_STEP)
+    assert torch.equal(
+        load_file(weights)["decoder.output.bias"], load_file(tmp_path / "run" / SAVE)["model.decoder.output.bias"]
+    )
+    assert outcome.progress.best_step == 10
+
+
+def test_a_save_of_another_run_is_refused(run_training: Run, text_task: Any, tmp_path: Path) -> None:
+    run_training(text_task(), max_steps=2, evaluations=1)
+    run_training(text_task(), out=tmp_path / "other", max_steps=2, evaluations=1, seed=1, weight_decay=0.5)
+    (tmp_path / "other" / SAVE).replace(tmp_path / "run" / SAVE)
+    with pytest.raises(InputError, match=r"the save in .* is of a run with another seed, weight_decay: put"):
+        run_training(text_task(), max_steps=4, evaluations=1, resume=True)
+
+
+def test_whatever_cannot_be_written_leaves_the_last_good_save(
+    run_training: Run, text_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the n-th file, for every n, and has room again when the run is resumed."""
+    options = {"max_steps": 4, "evaluations": 2, "save_minutes": 1e-9}
+    run_training(text_task(**DROPOUTS), out=tmp_path / "unbroken", **options)
+    fsync = os.fsync
+    failed: list[str] = []
+    for number in itertools.count():
+        out, left = tmp_path / f"full at {number}", iter(range(number))
+
+        def flush(descriptor: int, left: Iterator[int] = left) -> None:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(left, None) is None:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", flush)
+            try:
+                run_training(text_task(**DROPOUTS), out=out, **options)
+                break
+            except OSError as full:
+                error = full
+        assert str(error).startswith("[Errno 28] No space left on device: ")
+        failed.append(Path(error.filename).name)
+        assert not list(out.glob(".*"))
+        is_saved = (out / SAVE).exists()
+        run_training(text_task(**DROPOUTS), out=out, resume=is_saved, overwrite=not is_saved, **options)
+        assert_same_run(out, tmp_path / "unbroken")
+    assert failed.count(SAVE) == 4
+    assert {"config.yaml", "config.json", "model.safetensors", "metrics.jsonl", "samples.txt"} < set(failed)

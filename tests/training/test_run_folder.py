@@ -141,7 +141,7 @@ def test_resume_keeps_the_folder_as_it_is(run: RunFolder) -> None:
     ("change", "match"),
     [
         ({"seed": 4}, "seed was 3 and is 4"),
-        ({"learning_rate": 0.1}, "learning_rate was 0.001 and is 0.1"),
+        ({"dropout": 0.1}, "dropout was None and is 0.1"),
         ({"seed": 4, "data": "c.txt"}, "data was 'a b.txt' and is 'c.txt'; seed was 3 and is 4"),
         ({"window": 5}, "window was None and is 5"),
     ],
@@ -153,6 +153,7 @@ def test_resume_with_other_options_names_them(run: RunFolder, change: dict[str, 
 
 def test_resume_may_go_elsewhere_and_on_for_longer(run: RunFolder) -> None:
     changes = {"out": "elsewhere", "epochs": 5, "max_steps": 3, "max_minutes": 1.0, "patience": 2, "save_minutes": 1.0}
+    changes |= {"learning_rate": 1e-4, "gradient_clip": 0.5}  # as a run must whose loss became infinite
     make(run.path, resume=True, **changes)
     # A second `--config FOLDER/config.yaml --resume` must mean the longer run too.
     assert yaml.safe_load((run.path / "config.yaml").read_text("utf-8")) == OPTIONS | changes
@@ -174,27 +175,98 @@ def test_a_last_line_that_a_kill_cut_short_is_forgotten(run: RunFolder, cut: int
     file.write_bytes(file.read_bytes()[:-cut])
     whole = [5, 10, 15] if cut == 1 else [5, 10]  # only the line's end is missing
     assert [line["step"] for line in run.history()] == whole
-    run.forget_after(15)
+    run.go_back_to(run.checkpoint, 15, run.samples_size())
     run.log({"step": 20}, "sample 20")
     assert [line["step"] for line in run.history()] == [*whole, 20]
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
 def test_forgetting_what_a_resumed_run_makes_again(run: RunFolder) -> None:
+    sizes = {}
     for step in (5, 10, 15):
-        run.log({"step": step}, f"sample {step}\n--- and\n\nmore ---")
-    run.forget_after(10)
+        run.log({"step": step}, f"sample {step}\n--- and Zoë ---\nmore")  # as a model of such texts writes it
+        sizes[step] = run.samples_size()
+    whole = (run.path / "samples.txt").read_bytes()
+    run.go_back_to(run.checkpoint, 10, sizes[10])
     assert [line["step"] for line in run.history()] == [5, 10]
-    samples = (run.path / "samples.txt").read_text()
-    assert "sample 10" in samples
-    assert "sample 15" not in samples
-    run.log({"step": 15}, "again")
-    assert (run.path / "samples.txt").read_text() == samples + "--- step 15 ---\nagain\n\n"
+    assert (run.path / "samples.txt").read_bytes() == whole[: sizes[10]]
+    run.log({"step": 15}, "sample 15\n--- and Zoë ---\nmore")
+    assert (run.path / "samples.txt").read_bytes() == whole
+
+
+def test_a_sample_that_a_kill_cut_short_is_forgotten(run: RunFolder) -> None:
+    run.log({"step": 5}, "Zoë")
+    whole, size = (run.path / "samples.txt").read_bytes(), run.samples_size()
+    for end in ("--- st", "--- step 10 ---\nZo\xc3"):
+        (run.path / "samples.txt").write_bytes(whole + end.encode("latin-1"))
+        run.go_back_to(run.checkpoint, 5, size)
+        assert (run.path / "samples.txt").read_bytes() == whole
 
 
 def test_a_resumed_run_that_has_no_samples_yet(run: RunFolder) -> None:
-    run.forget_after(10)
+    assert run.samples_size() == 0
+    run.go_back_to(run.checkpoint, 10, 0)
     assert run.history() == []
+
+
+def test_going_back_to_the_save_before(run: RunFolder) -> None:
+    previous = run.path / "resume.previous.safetensors"
+    with pytest.raises(InputError, match="has no save before the last one: use --resume"):
+        run.save_to_resume(previous=True)
+    assert run.save_to_resume(previous=False) == run.checkpoint
+    previous.write_bytes(b"before")
+    assert run.save_to_resume(previous=True) == previous
+    run.go_back_to(previous, 5, 0)
+    assert run.checkpoint.read_bytes() == b"before"
+    assert not previous.exists()
+
+
+def test_a_kill_between_the_two_moves_of_a_save_leaves_the_one_before(run: RunFolder) -> None:
+    run.checkpoint.rename(run.path / "resume.previous.safetensors")
+    again = make(run.path, resume=True)
+    assert again.save_to_resume(previous=False) == run.path / "resume.previous.safetensors"
+
+
+def test_what_a_kill_left_half_written_goes_when_the_run_goes_on(run: RunFolder) -> None:
+    (run.path / ".model.safetensors.partial").write_bytes(b"half")
+    make(run.path, resume=True)
+    assert list(snapshot(run.path)) == ["config.yaml", "resume.safetensors"]
+
+
+def test_a_folder_in_which_a_run_was_killed_as_it_began_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.partial").write_text("out:")
+    make(tmp_path)
+    assert list(snapshot(tmp_path)) == ["config.yaml"]
+
+
+def test_a_run_whose_deletion_was_killed_is_still_one(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.path / "tensorboard").mkdir()
+    for name in ("tensorboard/events", "a.txt", "z.txt"):
+        (run.path / name).write_text("old")
+    unlink = Path.unlink
+    for kept in ("z.txt", "a.txt"):
+
+        def killed(file: Path, kept: str = kept) -> None:
+            if file.name == kept:
+                raise KeyboardInterrupt
+            unlink(file)
+
+        monkeypatch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(run.path, overwrite=True)
+        monkeypatch.undo()
+        assert not run.checkpoint.exists()
+        with pytest.raises(InputError, match="was not saved once"):
+            make(run.path, resume=True)
+    make(run.path, overwrite=True)
+    assert list(snapshot(run.path)) == ["config.yaml"]
+
+
+def test_best_weights_that_are_damaged_are_named(run: RunFolder) -> None:
+    assert run.best_weights() is None
+    (run.path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"model.safetensors is not a whole .* or remove it: then the next evaluation"):
+        run.best_weights()
 
 
 def test_the_final_figures(run: RunFolder) -> None:

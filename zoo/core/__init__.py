@@ -3,7 +3,7 @@
 from zoo.core.attention import ATTENTIONS, Attention, Memory
 from zoo.core.bridge import Bridge
 from zoo.core.cells import CELLS, Cell, get_cell
-from zoo.core.decoder import RecurrentDecoder
+from zoo.core.decoder import PackedDecoder, RecurrentDecoder
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State, detach, reorder, replace_rows
 from zoo.core.weights import CellWeights
@@ -16,6 +16,7 @@ __all__ = [
     "Cell",
     "CellWeights",
     "Memory",
+    "PackedDecoder",
     "RecurrentCore",
     "RecurrentDecoder",
     "State",

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.fused import gru_sequence, lstm_sequence, rnn_sequence
 from zoo.core.scan import TINY, mingru_sequence, minlstm_sequence
 from zoo.core.state import State
-from zoo.core.weights import CellWeights
+from zoo.core.weights import CellWeights, Products
 
 
 @dataclass(frozen=True)
@@ -40,75 +39,66 @@ class Cell:
     state_parts: int
     recurrent_weights: bool
     forget_gate: int | None
-    step: Callable[[Tensor, State, CellWeights], State]
+    step: Callable[[Tensor, State, Products], State]
     sequence: Callable[[Tensor, State, CellWeights, Tensor | None], tuple[Tensor, State]]
 
 
-def rnn_step(x: Tensor, state: State, weights: CellWeights) -> State:
+def rnn_step(x: Tensor, state: State, weights: Products) -> State:
     """Elman, "Finding structure in time", 1990: h' = tanh(W x + b + U h + c)."""
     h = state[0].to(x.dtype)
-    return (torch.tanh(_input_product(x, weights) + _state_product(h, weights)),)
+    return (torch.tanh(weights.input_product(x) + weights.state_product(h)),)
 
 
-def lstm_step(x: Tensor, state: State, weights: CellWeights) -> State:
+def lstm_step(x: Tensor, state: State, weights: Products) -> State:
     """Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000. Blocks: i, f, g, o.
 
     c' = σ(f)·c + σ(i)·tanh(g);  h' = σ(o)·tanh(c')
     """
     h, c = (part.to(x.dtype) for part in state)
-    i, f, g, o = (_input_product(x, weights) + _state_product(h, weights)).chunk(4, dim=-1)
+    i, f, g, o = (weights.input_product(x) + weights.state_product(h)).chunk(4, dim=-1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
-def gru_step(x: Tensor, state: State, weights: CellWeights) -> State:
+def gru_step(x: Tensor, state: State, weights: Products) -> State:
     """Cho et al., 2014, in the form of `torch.nn.GRU` (the reset gate acts after the product). Blocks: r, z, n.
 
     n' = tanh(n_x + σ(r)·n_h);  h' = (1 - σ(z))·n' + σ(z)·h
     """
     h = state[0].to(x.dtype)
-    r_x, z_x, n_x = _input_product(x, weights).chunk(3, dim=-1)
-    r_h, z_h, n_h = _state_product(h, weights).chunk(3, dim=-1)
+    r_x, z_x, n_x = weights.input_product(x).chunk(3, dim=-1)
+    r_h, z_h, n_h = weights.state_product(h).chunk(3, dim=-1)
     n = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
     z = torch.sigmoid(z_x + z_h)
     return ((1 - z) * n + z * h,)
 
 
-def mingru_step(x: Tensor, state: State, weights: CellWeights) -> State:
+def mingru_step(x: Tensor, state: State, weights: Products) -> State:
     """Feng et al., "Were RNNs all we needed?", 2024, section 3.1. Blocks: candidate, z. State at least in float32.
 
     h' = (1 - σ(z))·h + σ(z)·candidate
     """
-    h, products = _at_least_float32(state[0], _input_product(x, weights))
+    h, products = _at_least_float32(state[0], weights.input_product(x))
     candidate, z = products.chunk(2, dim=-1)
     z = torch.sigmoid(z)
     return ((1 - z) * h + z * candidate,)
 
 
-def minlstm_step(x: Tensor, state: State, weights: CellWeights) -> State:
+def minlstm_step(x: Tensor, state: State, weights: Products) -> State:
     """Feng et al., 2024, section 3.2: gates made to sum to one. Blocks: candidate, i, f. State at least in float32.
 
     i' = σ(i) / (σ(i) + σ(f));  h' = (1 - i')·h + i'·candidate
     """
-    h, products = _at_least_float32(state[0], _input_product(x, weights))
+    h, products = _at_least_float32(state[0], weights.input_product(x))
     candidate, i, f = products.chunk(3, dim=-1)
     i, f = torch.sigmoid(i), torch.sigmoid(f)
     share = i / (i + f + TINY)
     return ((1 - share) * h + share * candidate,)
 
 
-def _input_product(x: Tensor, weights: CellWeights) -> Tensor:
-    return F.linear(x, weights.ih, weights.bias_ih)
-
-
 def _at_least_float32(h: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(products.dtype, torch.float32)
     return h.to(dtype), products.to(dtype)
-
-
-def _state_product(h: Tensor, weights: CellWeights) -> Tensor:
-    assert weights.hh is not None
-    return F.linear(h, weights.hh, weights.bias_hh)
 
 
 CELLS: dict[str, Cell] = {

@@ -14,6 +14,7 @@ from zoo.core.attention import Attention, Memory
 from zoo.core.dropout import LockedDropout
 from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
+from zoo.core.packed import PackedLinear, packed_layers
 from zoo.core.padding import padding_mask
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
@@ -225,20 +226,54 @@ class RecurrentDecoder(nn.Module):
         rows = torch.arange(len(tokens), device=tokens.device)
         return self.scores(features[rows, lengths.to(tokens.device) - 1]), state
 
-    def step(self, tokens: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, tokens: Tensor, state: State, memory: Memory | None = None, packed: "PackedDecoder | None" = None
+    ) -> tuple[Tensor, State]:
         """One token a row: (N,), state, memory -> logits (N, V), state.
 
         N may be several times the memory's rows: rows 0 to K - 1 share its first, rows K to 2K - 1 its second, and so
-        on, as the beams of a sentence do.
+        on, as the beams of a sentence do. `packed` is this decoder's weights in another form.
         """
         lower, upper, recent = self._parts(state)
         embedded, recent = self.embedding(tokens[:, None], recent)
-        output, lower = self.core.step(embedded[:, 0], lower)
+        output, lower = self.core.step(embedded[:, 0], lower, None if packed is None else packed.core)
         if self.attention is not None:
-            output, upper = self.upper_core.step(self._attended(output[:, None], memory)[:, 0], upper)
-        return self.scores(self.output_dropout(output[:, None])[:, 0]), _stacked(lower, upper) + recent
+            attended = self._attended(output[:, None], memory)[:, 0]
+            output, upper = self.upper_core.step(attended, upper, None if packed is None else packed.upper_core)
+        output = self.output_dropout(output[:, None])[:, 0]
+        scores = self.scores(output) if packed is None else packed.output(self._projected(output))
+        return scores, _stacked(lower, upper) + recent
 
 
 def _stacked(lower: State, upper: State) -> State:
     """The state of two cores one above the other: tensors (L, B, H) and (L', B, H) -> (L + L', B, H)."""
     return tuple(torch.cat(parts) for parts in zip(lower, upper, strict=True)) if upper else lower
+
+
+class PackedDecoder(nn.Module):
+    """A decoder that steps with its weights in bfloat16, for decoding on a CPU; prompts are read with its own.
+
+    A step of few rows is bound by reading the weights, of which bfloat16 has half as much, and products of many rows
+    are faster too. Embeddings, norms, states and attention stay as they are. (Int8 would be faster still, but there
+    PyTorch rounds a row by what else is in its batch.)
+
+    Args:
+        decoder: what to step; it must not change afterwards.
+    """
+
+    def __init__(self, decoder: RecurrentDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.core = packed_layers(decoder.core)
+        self.upper_core = None if decoder.attention is None else packed_layers(decoder.upper_core)
+        self.output = PackedLinear(decoder.output.weight, decoder.output.bias)
+
+    def prefill(
+        self, tokens: Tensor, lengths: Tensor, state: State | None = None, memory: Memory | None = None
+    ) -> tuple[Tensor, State]:
+        """As the decoder's."""
+        return self.decoder.prefill(tokens, lengths, state, memory)
+
+    def step(self, tokens: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
+        """As the decoder's, to the precision of bfloat16."""
+        return self.decoder.step(tokens, state, memory, self)

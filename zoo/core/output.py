@@ -32,7 +32,12 @@ def linear_cross_entropy(
 
     Returns:
         A float32 scalar. Products are in the type of `features`, or of autocast; sums over the vocabulary in float32.
+
+    Raises:
+        ValueError: N is 0, and so there is no mean.
     """
+    if not len(targets):
+        raise ValueError("the batch has no targets, but must have at least one to take the mean of")
     features = features.to(compute_dtype(features))
     # Inside `forward` gradients always look switched off.
     return _LinearCrossEntropy.apply(features, weight, bias, targets, label_smoothing, torch.is_grad_enabled())

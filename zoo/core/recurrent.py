@@ -1,5 +1,7 @@
 """The shared recurrent core: layers of any cell, in one direction or both, with ragged lengths and state as a value."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,8 +11,7 @@ from zoo.core.cells import get_cell
 from zoo.core.dropout import LockedDropout, check_probability
 from zoo.core.padding import padding_mask
 from zoo.core.state import State
-from zoo.core.weights import CellWeights
-
+from zoo.core.weights import CellWeights, Products
 
 MAX_LAYERS = 256
 """More is a slip, or a configuration that was made to take for ever."""
@@ -36,8 +37,8 @@ class RecurrentCore(nn.Module):
         forget_bias: initial bias of the forget gate, where the cell has one (Jozefowicz et al., 2015: 1).
 
     Raises:
-        ValueError: an unknown cell, a size below 1, more than MAX_LAYERS layers, a probability outside [0, 1), or `weight_dropout` on a cell
-            without recurrent matrices.
+        ValueError: an unknown cell, a size below 1, more than MAX_LAYERS layers, a probability outside [0, 1), or
+            `weight_dropout` on a cell without recurrent matrices.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class RecurrentCore(nn.Module):
                 y, final = self.cell.sequence(
                     reverse(x, lengths) if direction else x,
                     start,
-                    self._weights(layer, direction, dtype),
+                    self.layer_weights(layer, direction, dtype),
                     lengths,
                 )
                 directions.append(reverse(y, lengths) if direction else y)
@@ -164,8 +165,10 @@ class RecurrentCore(nn.Module):
             outputs = outputs if padding is None else outputs.masked_fill(padding, 0)
         return outputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
-    def step(self, input: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, input: Tensor, state: State, weights: Sequence[Products] | None = None) -> tuple[Tensor, State]:
         """One step by the cell's plain equations: input (B, I), state -> output (B, H), state.
+
+        `weights`, one a layer, stand in for the core's own: the same in another form, such as `zoo.core.packed` makes.
 
         Raises ValueError on a bidirectional core, whose backward direction needs the whole row.
         """
@@ -178,7 +181,8 @@ class RecurrentCore(nn.Module):
         for layer in range(self.num_layers):
             x = self._layer_input(output[:, None], layer)[:, 0].to(dtype)
             start = tuple(part[layer] for part in state)
-            final = self.cell.step(x, start, self._weights(layer, 0, dtype))
+            own = self.layer_weights(layer, 0, dtype) if weights is None else weights[layer]
+            final = self.cell.step(x, start, own)
             finals.append(final)
             output = self._join(output, final[0].to(dtype))
         if self.residual:
@@ -193,7 +197,8 @@ class RecurrentCore(nn.Module):
     def _join(self, x: Tensor, y: Tensor) -> Tensor:
         return x + y if self.residual and x.shape[-1] == y.shape[-1] else y
 
-    def _weights(self, layer: int, direction: int, dtype: torch.dtype) -> CellWeights:
+    def layer_weights(self, layer: int, direction: int, dtype: torch.dtype) -> CellWeights:
+        """Those of one layer in one direction, 0 or 1, in the type to compute in."""
         suffix = _suffix(layer, direction)
         ih, bias_ih = (getattr(self, f"{name}_{suffix}").to(dtype) for name in ("weight_ih", "bias_ih"))
         if not self.cell.recurrent_weights:

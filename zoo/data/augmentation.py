@@ -6,7 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "shift", "shift+flip"]
+Augmentation = Literal["none", "shift", "flip", "shift+flip"]
+
+
+def mirrors(kind: Augmentation) -> bool:
+    """Whether it makes left of right."""
+    return "flip" in kind
 
 
 def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) -> Tensor:
@@ -14,7 +19,7 @@ def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) ->
 
     Args:
         images: (B, 3, height, width), uint8.
-        kind: `none`, `shift`, or `shift+flip`, which also changes left for right.
+        kind: `none`, `shift`, `flip` (only change left for right), or `shift+flip`.
         generator: what is drawn from.
 
     Returns:
@@ -22,18 +27,22 @@ def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) ->
     """
     if kind == "none":
         return images
+    moved = _shifted(images, generator) if "shift" in kind else images.clone()
+    if mirrors(kind):
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        moved[mirrored] = moved[mirrored].flip(3)
+    return moved
+
+
+def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
     rows, columns = height // 8, width // 8
     padded = F.pad(images.float(), (columns, columns, rows, rows), mode="replicate").to(images.dtype)
     tops = torch.randint(2 * rows + 1, (count,), generator=generator).tolist()
     lefts = torch.randint(2 * columns + 1, (count,), generator=generator).tolist()
-    moved = torch.stack(
+    return torch.stack(
         [
             image[:, top : top + height, left : left + width]
             for image, top, left in zip(padded, tops, lefts, strict=True)
         ]
     )
-    if kind == "shift+flip":
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        moved[mirrored] = moved[mirrored].flip(3)
-    return moved

@@ -10,24 +10,18 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.data.cache_folder import mapped, written
 from zoo.data.image_tensors import BATCH, check_broken, load_image
 from zoo.data.images import Resize
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
-from zoo.files import write_atomically
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def default_cache() -> Path:
-    """The user's cache folder: `$XDG_CACHE_HOME/sequence-zoo`, or `~/.cache/sequence-zoo`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sequence-zoo"
 
 
 class CachedFeatures:
@@ -67,19 +61,8 @@ class CachedFeatures:
         self.file = folder / f"features-{_digest(images, encoder, size, resize)}.bin"
         stored = self._stored(len(images))
         self.computed = stored is None
-        try:
-            found = stored or self._compute(images, extract, size, resize, name)
-        except OSError as error:
-            raise InputError(
-                f"features cannot be kept in {folder} ({error}): name another folder with --cache, or make room"
-            ) from error
-        count, dtype = math.prod(found["shape"]), DTYPES[found["dtype"]]
-        try:
-            features = torch.from_file(str(self.file), shared=False, size=count, dtype=dtype)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.file} cannot be mapped into memory ({reason}): remove it") from error
-        self._features = features.view(tuple(found["shape"]))
+        found = stored or self._compute(images, extract, size, resize, name)
+        self._features = mapped(self.file, DTYPES[found["dtype"]]).view(tuple(found["shape"]))
         self.broken: list[str] = found["broken"]
         self.kept: list[int] = found["kept"]
         self.fingerprint: str = found["fingerprint"]
@@ -127,26 +110,20 @@ class CachedFeatures:
         digest = hashlib.sha256()
         shape: tuple[int, ...] | None = None
         dtype = torch.float32
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        # Its own name: another process may be computing the same.
-        partial = self.file.with_suffix(f".{uuid4().hex}.partial")
-        try:
-            with partial.open("wb") as file:
-                for start in tqdm(range(0, len(images), BATCH), desc=f"features of {name}", disable=None, leave=False):
-                    batch = torch.zeros(min(BATCH, len(images) - start), 3, size, size, dtype=torch.uint8)
-                    for number, image in enumerate(images[start : start + BATCH], start):
-                        try:
-                            batch[number - start] = load_image(image, size, resize)
-                            kept.append(number)
-                            digest.update(batch[number - start].numpy().tobytes())
-                        except InputError as error:
-                            broken.append(str(error))
-                            check_broken(broken, len(images), name)
-                    features = extract(batch).cpu()
-                    shape, dtype = tuple(features.shape[1:]), features.dtype
-                    file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
-                file.flush()
-                os.fsync(file.fileno())
+        with written(self.file, "features") as file:
+            for start in tqdm(range(0, len(images), BATCH), desc=f"features of {name}", disable=None, leave=False):
+                batch = torch.zeros(min(BATCH, len(images) - start), 3, size, size, dtype=torch.uint8)
+                for number, image in enumerate(images[start : start + BATCH], start):
+                    try:
+                        batch[number - start] = load_image(image, size, resize)
+                        kept.append(number)
+                        digest.update(batch[number - start].numpy().tobytes())
+                    except InputError as error:
+                        broken.append(str(error))
+                        check_broken(broken, len(images), name)
+                features = extract(batch).cpu()
+                shape, dtype = tuple(features.shape[1:]), features.dtype
+                file.write(features.contiguous().view(torch.uint8).numpy().tobytes())
             if shape is None:
                 raise InputError(f"there are no {name}: expected one or more")
             description = {
@@ -157,10 +134,8 @@ class CachedFeatures:
                 "fingerprint": digest.hexdigest(),
             }
             # Before the features, which are whole once they have their name.
-            write_atomically(self._description, json.dumps(description))
-            partial.replace(self.file)
-        finally:
-            partial.unlink(missing_ok=True)
+            with written(self._description, "features") as file_of_description:
+                file_of_description.write(json.dumps(description).encode())
         return description
 
 

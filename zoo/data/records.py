@@ -30,7 +30,7 @@ MAX_ROW_GROUP = 2**30
 BATCH_ROWS, BATCH_BYTES = 1000, 2**28
 
 MAX_PARQUET_RATIO, FREE_PARQUET_BYTES = 1_000, 2**28
-"""How many times as large as a Parquet file its values may be, beyond so many bytes: a file of 1 kB can have gigabytes in
+"""How many times as large as a Parquet file its values may be, beyond so many bytes: one of 1 kB can have gigabytes in
 it. Texts come to 2 to 20 times, and columns of few values to some hundreds."""
 
 
@@ -202,8 +202,8 @@ def _parquet_batches(path: Path) -> "Iterator[RecordBatch]":
             unpacked += _unpacked(batch)
             if unpacked > most:
                 raise InputError(
-                    f"{path} has more than {most:,} bytes in it, as they are unpacked: expected a file of texts, not one "
-                    "that was made to fill the memory"
+                    f"{path} has more than {most:,} bytes in it, as they are unpacked: expected a file of texts, not "
+                    "one that was made to fill the memory"
                 )
             yield batch
 

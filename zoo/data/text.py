@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.data.long_text import FileText, LongText
 from zoo.data.python_docs import python_docs
 from zoo.data.rows import HUB_NAME, ROW_FORMATS, column, load_splits
 from zoo.data.splits import check_validation_fraction
 from zoo.data.text_files import TEXT_SUFFIXES, normalise, read_text_file, text_files_below
 from zoo.errors import InputError
+
+Part = str | FileText
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class TextCorpus:
     """Text to train on and text to validate on; `name` is what the user called it."""
 
     name: str
-    train: str
-    validation: str
+    train: LongText
+    validation: LongText
 
 
 def load_text(
@@ -39,7 +42,8 @@ def load_text(
     - text files: the last `validation_fraction` of each, cut at exactly int((1 - fraction) * characters);
     - rows: the split `validation`, else `test`, else the last fraction of the rows.
 
-    Files and rows are joined with a newline where one does not end in one.
+    Files and rows are joined with a newline where one does not end in one. The text of files is not kept in memory;
+    they must stay as they are while it is in use. Rows are.
 
     Args:
         data: a source or several.
@@ -49,23 +53,23 @@ def load_text(
         validation_fraction: more than 0, at most 0.5.
 
     Raises:
-        InputError: a source is missing, empty, binary or not UTF-8; a set has no such column or the hub no
-            such set; or `validation_fraction` is out of range.
+        InputError: a source is missing, empty, binary, not UTF-8 or just being changed; a set has no such column or
+            the hub no such set; or `validation_fraction` is out of range.
     """
     check_validation_fraction(validation_fraction)
     fraction = validation_fraction if validation_data is None else None
-    parts = [_read_source(source, text_column, fraction) for source in _sources(data)]
-    train = _join([train for train, _ in parts])
+    read = [_read_source(source, text_column, fraction) for source in _sources(data)]
+    train = [part for parts, _ in read for part in parts]
     if validation_data is None:
-        validation = _join([validation for _, validation in parts if validation])
+        validation = [part for _, parts in read for part in parts]
     else:
-        parts = [_read_source(source, text_column, None) for source in _sources(validation_data)]
-        validation = _join([validation or train for train, validation in parts])
-    name = "+".join(_sources(data))
-    for split, text in (("training", train), ("validation", validation)):
-        if not text.strip():
-            raise InputError(f"{name} leaves no {split} text: give more text")
-    return TextCorpus(name, train, validation)
+        read = [_read_source(source, text_column, None) for source in _sources(validation_data)]
+        validation = [part for parts, held_out in read for part in held_out or parts]
+    corpus = TextCorpus("+".join(_sources(data)), LongText(train), LongText(validation))
+    for split, text in (("training", corpus.train), ("validation", corpus.validation)):
+        if text.blank:
+            raise InputError(f"{corpus.name} leaves no {split} text: give more text")
+    return corpus
 
 
 def _sources(data: str | Sequence[str]) -> list[str]:
@@ -75,17 +79,18 @@ def _sources(data: str | Sequence[str]) -> list[str]:
     return sources
 
 
-def _read_source(source: str, text_column: str, fraction: float | None) -> tuple[str, str]:
-    """(train, validation) of one source; with no fraction, only a set's own validation split is held out."""
+def _read_source(source: str, text_column: str, fraction: float | None) -> tuple[list[Part], list[Part]]:
+    """Parts to train on and, if not empty, to validate on, of one source.
+
+    With no fraction, only a set's own validation split is held out.
+    """
     if source == "python_docs":
-        if fraction is not None:
-            return python_docs(fraction)
-        return _join(list(python_docs())), ""
+        return (list(python_docs()), []) if fraction is None else _as_parts(*python_docs(fraction))
     path = Path(source).expanduser()
     if path.is_dir():
         files = text_files_below(path)
         if _is_folder_of_rows(path, files):
-            return _read_rows(source, text_column, fraction)
+            return _as_parts(*_read_rows(source, text_column, fraction))
         if not files:
             raise InputError(
                 f"{source} has no text file: expected files ending in {', '.join(TEXT_SUFFIXES)} (or "
@@ -94,11 +99,15 @@ def _read_source(source: str, text_column: str, fraction: float | None) -> tuple
         return _read_files(source, files, fraction)
     if path.exists():
         if path.suffix.lower() in ROW_FORMATS:
-            return _read_rows(source, text_column, fraction)
+            return _as_parts(*_read_rows(source, text_column, fraction))
         return _read_files(source, [path], fraction)
     if _looks_like_a_path(source):
         raise InputError(f"{source}: no such file or folder; give one that exists, python_docs or a hub data set")
-    return _read_rows(source, text_column, fraction)
+    return _as_parts(*_read_rows(source, text_column, fraction))
+
+
+def _as_parts(train: str, validation: str) -> tuple[list[Part], list[Part]]:
+    return [train], [validation] if validation else []
 
 
 def _is_folder_of_rows(folder: Path, text_files: list[Path]) -> bool:
@@ -116,12 +125,21 @@ def _looks_like_a_path(source: str) -> bool:
     )
 
 
-def _read_files(source: str, files: list[Path], fraction: float | None) -> tuple[str, str]:
-    texts = [text for text in map(read_text_file, files) if text.strip()]
+def _read_files(source: str, files: list[Path], fraction: float | None) -> tuple[list[Part], list[Part]]:
+    texts = [text for text in map(_open_text, files) if text is not None]
     if not texts:
         raise InputError(f"{source} is empty: expected text")
-    pairs = [_cut(text, fraction) for text in texts]
-    return _join([train for train, _ in pairs]), _join([validation for _, validation in pairs if validation])
+    cuts = [_place_of_cut(text, fraction) for text in texts]
+    held_out = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
+    return [text[:cut] for text, cut in zip(texts, cuts, strict=True)], [text for text in held_out if text]
+
+
+def _open_text(path: Path) -> Part | None:
+    """The text of a file, or None if it has nothing but blanks."""
+    if path.is_file():
+        return FileText.whole(path)
+    text = read_text_file(path)  # a pipe, which can be read only once
+    return text if text.strip() else None
 
 
 def _read_rows(source: str, text_column: str, fraction: float | None) -> tuple[str, str]:
@@ -139,16 +157,14 @@ def _read_rows(source: str, text_column: str, fraction: float | None) -> tuple[s
     if fraction is None:
         return _join(texts), ""
     if len(texts) == 1:
-        return _cut(texts[0], fraction)
+        cut = _place_of_cut(texts[0], fraction)
+        return texts[0][:cut], texts[0][cut:]
     cut = min(int((1 - fraction) * len(texts)), len(texts) - 1)
     return _join(texts[:cut]), _join(texts[cut:])
 
 
-def _cut(text: str, fraction: float | None) -> tuple[str, str]:
-    if fraction is None:
-        return text, ""
-    cut = int((1 - fraction) * len(text))
-    return text[:cut], text[cut:]
+def _place_of_cut(text: Part, fraction: float | None) -> int:
+    return len(text) if fraction is None else int((1 - fraction) * len(text))
 
 
 def _join(texts: list[str]) -> str:

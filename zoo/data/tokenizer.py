@@ -3,16 +3,17 @@
 import itertools
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
+from zoo.data.text_pieces import text_groups, text_pieces, valid_unicode
 from zoo.data.tokenizer_file import MAX_BYTES, PARTS, read_tokenizer_file
 from zoo.errors import InputError
 from zoo.files import write_atomically
@@ -23,9 +24,7 @@ UNKNOWN = "<unk>"
 FOREIGN = "this tokenizer was not made by TextTokenizer: train one with TextTokenizer.train"
 DEFAULT_BPE_SIZE = 8000
 FILE_NAME = "tokenizer.json"
-PIECE_CHARACTERS = 1 << 16
-CHARACTERS_AT_ONCE = 1 << 20
-PIECES_AT_ONCE = 64  # both bound the memory that the library's encodings take
+CHARACTERS_AT_ONCE = 1 << 20  # bounds the memory that the library's encodings take
 
 # Oniguruma, which tokenizers uses, spells "dot matches newline" (?m), where Python has (?s).
 CHARACTER = r"(?m)."
@@ -105,7 +104,8 @@ class TextTokenizer:
         if min_frequency < 1:
             raise InputError(f"min_frequency is {min_frequency}: expected 1 or more")
 
-        pieces = _line_pieces([texts] if isinstance(texts, str) else texts)
+        whole = [texts] if isinstance(texts, str) else texts
+        pieces: Iterator[str] = itertools.chain.from_iterable(text_pieces([text]) for text in whole)
         first = next(pieces, None)
         if first is None:
             raise InputError("the texts to build a vocabulary from are empty: expected at least one character")
@@ -142,11 +142,11 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; [] for ''."""
-        return list(self._tokenizer.encode(_valid_unicode(text), add_special_tokens=False).ids)
+        return list(self._tokenizer.encode(valid_unicode(text), add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, as from `encode`, on all cores."""
-        valid = [_valid_unicode(text) for text in texts]
+        valid = [valid_unicode(text) for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)]
 
     def encode_rows(self, texts: Sequence[str]) -> list[Tensor]:
@@ -166,15 +166,16 @@ class TextTokenizer:
 
     def encode_long(self, text: str) -> Tensor:
         """The ids of a text of many MB: (N,) int32, as from `encode`, in bounded memory."""
-        text = _valid_unicode(text)
-        if self.level == "char":
-            return self._look_up(normalizers.Lowercase().normalize_str(text) if self.lowercase else text)
-        parts = [torch.empty(0, dtype=torch.int32)]
-        pieces = _line_pieces([text])
-        while group := list(itertools.islice(pieces, PIECES_AT_ONCE)):
-            encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
-            parts += [torch.tensor(encoding.ids, dtype=torch.int32) for encoding in encodings]
-        return torch.cat(parts)
+        return torch.cat([torch.empty(0, dtype=torch.int32), *self.encode_blocks([text])])
+
+    def encode_blocks(self, blocks: Iterable[str]) -> Iterator[Tensor]:
+        """The ids of a text in blocks that are cut anywhere: rows of int32 which joined are those of `encode`.
+
+        It takes all cores, and memory for a few MB of text.
+        """
+        encode = self._character_ids() if self.level == "char" else self._piece_ids
+        for group in text_groups(text_pieces(blocks), CHARACTERS_AT_ONCE):
+            yield encode(group)
 
     def pieces(self, text: str) -> list[str]:
         """The text cut where its tokens end: a piece for each of `encode(text)`, which joined are the text.
@@ -182,7 +183,7 @@ class TextTokenizer:
         Blanks between two tokens go to the second. Of a character that is several byte-level tokens the first has
         all of it.
         """
-        text = _valid_unicode(text)
+        text = valid_unicode(text)
         ends = [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
         if ends:
             ends[-1] = len(text)
@@ -207,7 +208,7 @@ class TextTokenizer:
 
         Raises InputError where the vocabulary is larger than `load` reads.
         """
-        content = self._tokenizer.to_str(pretty=True).encode()
+        content = self.to_json().encode()
         if len(content) > MAX_BYTES:
             raise InputError(
                 f"a vocabulary of {self.vocab_size:,} tokens is larger than a tokenizer's file may be "
@@ -215,6 +216,10 @@ class TextTokenizer:
             )
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_atomically(Path(folder) / name, content)
+
+    def to_json(self) -> str:
+        """All of it, as `save` writes it."""
+        return str(self._tokenizer.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
@@ -232,7 +237,7 @@ class TextTokenizer:
         try:
             level, pretokenized = _level_of(found.kind, found.parts)
             _check_tokens(level, found.vocabulary)
-            model = models.WordLevel(found.vocabulary, UNKNOWN)
+            model: models.Model = models.WordLevel(found.vocabulary, UNKNOWN)
             if level == "bpe":
                 try:
                     model = models.BPE(found.vocabulary, found.merges)
@@ -247,16 +252,19 @@ class TextTokenizer:
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
 
-    def _look_up(self, text: str) -> Tensor:
+    def _piece_ids(self, pieces: list[str]) -> Tensor:
+        # The library encodes in threads of its own; what is left for this one is 2 % of the work.
+        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        return torch.from_numpy(np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]))
+
+    def _character_ids(self) -> Callable[[list[str]], Tensor]:
         # The library makes an object of every character; a table over all code points is 100 times as fast.
         table = torch.zeros(sys.maxunicode + 1, dtype=torch.int32)  # 0 is <unk>
         for token, id in self._tokenizer.get_vocab().items():
             if token != UNKNOWN:
                 table[ord(token)] = id
-        if not text:
-            return table[:0]
-        order = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
-        return table[torch.frombuffer(bytearray(text.encode(order)), dtype=torch.int32)]
+        lower = normalizers.Lowercase().normalize_str if self.lowercase else str
+        return lambda pieces: table[_code_points(lower("".join(pieces)))]
 
 
 def _pre_tokenizer(level: Level, pretokenized: bool) -> pre_tokenizers.PreTokenizer:
@@ -329,10 +337,13 @@ def _check_tokens(level: Level, vocabulary: dict[str, int]) -> None:
 
 
 def _character_vocabulary(pieces: Iterable[str], vocab_size: int | None, min_frequency: int) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for piece in pieces:
-        counts.update(piece)
-    ranked = sorted((-count, character) for character, count in counts.items() if count >= min_frequency)
+    counts = torch.zeros(sys.maxunicode + 1, dtype=torch.int64)
+    for group in text_groups(pieces, CHARACTERS_AT_ONCE):
+        found = torch.bincount(_code_points("".join(group)))
+        counts[: len(found)] += found
+    seen = counts.nonzero().squeeze(1)
+    counted = zip(map(chr, seen.tolist()), counts[seen].tolist(), strict=True)
+    ranked = sorted((-count, character) for character, count in counted if count >= min_frequency)
     kept = sorted(character for _, character in ranked[: None if vocab_size is None else vocab_size - 1])
     return {token: id for id, token in enumerate([UNKNOWN, *kept])}
 
@@ -354,21 +365,6 @@ def _word_vocabulary(
     return {token: id for id, token in enumerate([UNKNOWN, *kept])}
 
 
-def _line_pieces(texts: Iterable[str]) -> Iterator[str]:
-    """The texts in pieces that end after a newline, the one place that no token of any level spans."""
-    for text in texts:
-        text = _valid_unicode(text)
-        start = 0
-        while start < len(text):
-            newline = text.find("\n", start + PIECE_CHARACTERS - 1)
-            end = len(text) if newline < 0 else newline + 1
-            yield text[start:end]
-            start = end
-
-
-def _valid_unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+def _code_points(text: str) -> Tensor:
+    order = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
+    return torch.frombuffer(bytearray(text.encode(order)), dtype=torch.int32)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from zoo.errors import InputError
 
+STRETCH = 1 << 16  # tokens; long enough that what a model misses at its beginning does not count
+
 
 class WindowBatch(NamedTuple):
     """One step of truncated BPTT: inputs (B, T) int64, targets (B, T) int64 (the inputs one token later), and
@@ -100,6 +102,32 @@ def fresh_windows(tokens: Tensor, window: int) -> tuple[Tensor, Tensor]:
     inputs = tokens[: count * window].long().view(count, window)
     targets = tokens[1 : count * window + 1].long().view(count, window)
     return inputs, targets
+
+
+def spread(tokens: Tensor, most: int) -> Tensor:
+    """All tokens of a text, or as many as `most` of them: stretches spread evenly over it, one after the other.
+
+    Args:
+        tokens: (N,) integers.
+        most: 1 or more.
+
+    Returns:
+        (min(N, most),) int64.
+
+    Raises:
+        ValueError: `most` is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"most is {most}, but must be at least 1")
+    if len(tokens) <= most:
+        return tokens.long()
+    count = -(-most // STRETCH)
+    stretches = []
+    for number in range(count):
+        start = len(tokens) * number // count
+        length = most * (number + 1) // count - most * number // count
+        stretches.append(tokens[start : start + length].long())
+    return torch.cat(stretches)
 
 
 def _checked_length(tokens: Tensor, window: int) -> int:

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from zoo.evaluation.classification import count_confusions
+from zoo.files import write_atomically
 
 MOST_NUMBERED = 30  # labels; with more, the cells are too small to write into
 CELL_INCHES = 0.42
@@ -58,6 +60,8 @@ def draw_confusions(targets: Tensor, predictions: Tensor, labels: Sequence[str],
             colour = "white" if shares[true, predicted] > 0.5 else "black"
             text = str(int(counts[true, predicted]))
             axes.text(predicted, true, text, ha="center", va="center", color=colour, fontsize=fontsize)
+    picture = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-        figure.savefig(file, dpi=120, format="png")
+        figure.savefig(picture, dpi=120, format="png")
+    write_atomically(file, picture.getvalue())

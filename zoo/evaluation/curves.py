@@ -1,7 +1,10 @@
 """The course of a run as a picture."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from zoo.files import write_atomically
 
 
 def draw_curves(history: list[dict[str, Any]], metric: str, file: Path) -> None:
@@ -18,4 +21,6 @@ def draw_curves(history: list[dict[str, Any]], metric: str, file: Path) -> None:
     axes.set_ylabel("nats a token" if metric == "nats_per_token" else metric)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=120)
+    picture = BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_atomically(file, picture.getvalue())

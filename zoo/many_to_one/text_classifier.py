@@ -215,13 +215,24 @@ class TextClassifier(PretrainedModel):
         return scores.to(torch.promote_types(scores.dtype, torch.float32)), outputs
 
     def loss(self, batch: TextBatch) -> Tensor:
-        """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels."""
+        """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels.
+
+        Raises ValueError for a batch of no texts, which has no mean.
+        """
+        if not len(batch.targets):
+            raise ValueError("the batch has no texts, but must have at least one to take the mean of")
         scores, targets = self(batch.tokens, batch.lengths), batch.targets
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
         if self.multi_label:
             smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=weights)
         return F.cross_entropy(scores, targets, weights, label_smoothing=self.label_smoothing)
+
+    def loss_weight(self, batch: TextBatch) -> float:
+        """What `loss` is a mean over: the texts, each by its label's weight if it has one label that has a weight."""
+        if self.class_weights is None or self.multi_label:
+            return len(batch.targets)
+        return float(self.class_weights[batch.targets.to(self.class_weights.device)].sum())
 
     def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Each label's probability, (B, C): softmax, or a sigmoid a label where there may be several."""

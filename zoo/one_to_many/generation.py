@@ -17,16 +17,18 @@ DECODING_CONTEXT = 8
 
 
 class _Row:
-    """One text in the making: what was generated, what may be shown of it, and whether it has ended."""
+    """One text in the making: what of it was not handed out yet, and whether it has ended.
+
+    Nothing that is kept grows with the text, which may have no end.
+    """
 
     def __init__(self, tokenizer: TextTokenizer, prompt: list[int], stop: Sequence[str], max_new_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.stop = stop
         self.left = max_new_tokens
-        self.before = list(prompt)  # tokens whose text is complete
+        self.before = prompt[-DECODING_CONTEXT:]  # the last tokens whose text is complete
         self.unshown: list[int] = []  # tokens whose text is not complete yet
-        self.text = ""
-        self.shown = 0  # characters of `text` that were handed out
+        self.text = ""  # complete, and not handed out
         self.ended = max_new_tokens == 0
 
     def add(self, token: int) -> None:
@@ -35,7 +37,11 @@ class _Row:
         # U+FFFD at the end may be a character whose last bytes are yet to come.
         piece = _continuation(self.tokenizer, self.before, self.unshown)
         if not piece.endswith("\ufffd") or self.left == 0:
-            self._show(piece)
+            self._show(piece, len(self.unshown))
+        elif len(self.unshown) > DECODING_CONTEXT:
+            # Bytes that are no text, but for those of one last character, three at most, that may become some.
+            complete = self.unshown[:-3]
+            self._show(_continuation(self.tokenizer, self.before, complete), len(complete))
         self.ended = self.ended or self.left == 0
 
     def take(self) -> str:
@@ -43,16 +49,15 @@ class _Row:
         end = len(self.text)
         if not self.ended:
             end -= max((_overlap(self.text, stop) for stop in self.stop), default=0)
-        piece, self.shown = self.text[self.shown : end], max(self.shown, end)
+        piece, self.text = self.text[:end], self.text[end:]
         return piece
 
-    def _show(self, piece: str) -> None:
-        # A stop string can begin in what was already there.
-        search_from = max(0, len(self.text) - max(map(len, self.stop), default=0))
+    def _show(self, piece: str, tokens: int) -> None:
+        # No stop string begins in what was handed out: its end would have been held back.
         self.text += piece
-        self.before += self.unshown
-        self.unshown = []
-        found = [at for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
+        self.before = [*self.before, *self.unshown[:tokens]][-DECODING_CONTEXT:]
+        self.unshown = self.unshown[tokens:]
+        found = [at for stop in self.stop if (at := self.text.find(stop)) >= 0]
         if found:
             self.text = self.text[: min(found)]
             self.ended = True

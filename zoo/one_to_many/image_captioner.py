@@ -74,6 +74,7 @@ class ImageCaptioner(PretrainedModel):
         input_dropout, embedding_dropout: see `zoo.core.embedding.TokenEmbedding`.
         weight_dropout: share of the recurrent matrices' weights dropped.
         label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
+        length_penalty: what captions are ranked with unless it is said otherwise; see `zoo.decoding.BeamOptions`.
 
     Raises:
         ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
@@ -101,6 +102,7 @@ class ImageCaptioner(PretrainedModel):
         embedding_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        length_penalty: float = 0.0,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -109,6 +111,7 @@ class ImageCaptioner(PretrainedModel):
         check_resize(resize)
         check_probability("feature_dropout", feature_dropout)
         check_probability("label_smoothing", label_smoothing)
+        BeamOptions(length_penalty=length_penalty)  # checks it
         self.config = {
             "vocab_size": vocab_size,
             "backbone": backbone,
@@ -128,16 +131,19 @@ class ImageCaptioner(PretrainedModel):
             "embedding_dropout": embedding_dropout,
             "weight_dropout": weight_dropout,
             "label_smoothing": label_smoothing,
+            "length_penalty": length_penalty,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
         self.resize = resize
         self.max_length = max_length
         self.label_smoothing = label_smoothing
+        self.length_penalty = length_penalty
         self.encoder = ImageEncoder(backbone, image_size)
         places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
         # Backbones differ in how large their features are, and none says where in the image they were found.
         self.norm = nn.LayerNorm(size)
+        # Places that begin different are told apart sooner, but new pairs of colour and shape are then named worse.
         self.position = nn.Parameter(torch.zeros(places, size))
         self.feature_dropout = LockedDropout(feature_dropout)
         self.decoder = RecurrentDecoder(
@@ -221,14 +227,15 @@ class ImageCaptioner(PretrainedModel):
         *,
         num_beams: int = 5,
         n_best: int = 1,
-        length_penalty: float = 1.0,
+        length_penalty: float | None = None,
         no_repeat_ngram_size: int | None = None,
     ) -> list[list[Caption]]:
         """Describe a batch of images.
 
         Args:
             images: (B, 3, height, width), or their features (B, S, M).
-            num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+            num_beams, n_best, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
+            length_penalty: the same; None for the model's own.
 
         Returns:
             B lists of up to `n_best` captions, the best first.
@@ -236,7 +243,8 @@ class ImageCaptioner(PretrainedModel):
         Raises:
             ValueError: an option outside its range, or images of another size.
         """
-        beams = BeamOptions(num_beams, n_best, length_penalty, no_repeat_ngram_size)
+        penalty = self.length_penalty if length_penalty is None else length_penalty
+        beams = BeamOptions(num_beams, n_best, penalty, no_repeat_ngram_size)
         tokenizer = self.require_tokenizer()
         with evaluating(self):
             state, memory = self.encode(images.to(self.position.device))

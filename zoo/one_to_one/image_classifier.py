@@ -95,7 +95,9 @@ class ImageClassifier(PretrainedModel):
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def loss(self, batch: ImageBatch) -> Tensor:
-        """Mean cross-entropy of the labels, a scalar."""
+        """Mean cross-entropy of the labels, a scalar. Raises ValueError for a batch of no images, which has no mean."""
+        if not len(batch.targets):
+            raise ValueError("the batch has no images, but must have at least one to take the mean of")
         return F.cross_entropy(self(batch.images), batch.targets, label_smoothing=self.label_smoothing)
 
     def classify(self, image: ImageLike | Sequence[ImageLike], top_k: int = 1) -> Any:

@@ -26,6 +26,7 @@ def load_pictures(
     resize: Resize,
     precision: Precision,
     cache: Path | None,
+    mirrored: bool = False,
 ) -> Pictures:
     """Images; or, if nothing in the encoder learns and there is a cache, the features that it makes of them.
 
@@ -36,6 +37,7 @@ def load_pictures(
         resize: see `ImageTensors`.
         precision: that the features are computed and kept in.
         cache: the folder for features; None to have images in any case.
+        mirrored: the features are of the images with left for right.
 
     Raises:
         InputError: more than 1 % of the images cannot be read, or the cache cannot be written.
@@ -47,9 +49,9 @@ def load_pictures(
     @torch.no_grad()
     def extract(batch: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            return encoder.eval()(batch.to(device))
+            return encoder.eval()((batch.flip(3) if mirrored else batch).to(device))
 
-    told = f"{_digest(encoder)} {precision} {device.type}"
+    told = f"{_digest(encoder)} {precision} {device.type}{' mirrored' if mirrored else ''}"
     return CachedFeatures(images, extract, told, encoder.image_size, resize, name, cache)
 
 

@@ -5,10 +5,16 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """Inside the `with`, the first signal sets `signal_number`; a second one stops at once, as usual."""
+    """Inside the `with`, the first signal sets `signal_number`; a second one stops at once, as usual.
 
-    def __init__(self) -> None:
+    Args:
+        passed_on: a second signal does nothing: a launcher passes on those that the terminal has sent to all already,
+            and itself ends who takes too long.
+    """
+
+    def __init__(self, passed_on: bool = False) -> None:
         self.signal_number: int | None = None
+        self.passed_on = passed_on
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -23,7 +29,8 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        self._restore()
+        if not self.passed_on:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

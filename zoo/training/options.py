@@ -14,6 +14,7 @@ class TrainingOptions:
         out: Folder to write the run to; it must not exist yet.
         overwrite: Replace a run that is in that folder.
         resume: Go on with the run in that folder from its last save.
+        resume_previous: Go on from the save before the last one instead, which is then forgotten.
         batch_size: Rows in a batch.
         learning_rate: Peak learning rate of AdamW.
         matrix_learning_rate: Peak learning rate of Muon, for the weight matrices of the core.
@@ -42,6 +43,7 @@ class TrainingOptions:
     out: Path
     overwrite: bool = False
     resume: bool = False
+    resume_previous: bool = False
     batch_size: int = 32
     learning_rate: float = 4e-3
     matrix_learning_rate: float = 0.02
@@ -85,17 +87,19 @@ class TrainingOptions:
             raise ValueError(f"seed is {self.seed}, but must fit into 64 bits")
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("tensorboard was asked for but is not installed: pip install 'sequence-zoo[tensorboard]'")
+        self.resume = self.resume or self.resume_previous
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume were both given; a run is either replaced or gone on with")
 
 
 # What may differ between a run and its resumption: they say where and how long, not what is computed. (The precision
-# that `auto` came to is compared by the loop.)
+# that `auto` came to is compared by the loop.) But for the three that a run whose loss became infinite is to lower.
 RESUMABLE_CHANGES = frozenset(
     {
         "out",
         "overwrite",
         "resume",
+        "resume_previous",
         "epochs",
         "max_steps",
         "max_minutes",
@@ -105,5 +109,8 @@ RESUMABLE_CHANGES = frozenset(
         "tensorboard",
         "device",
         "precision",
+        "learning_rate",
+        "matrix_learning_rate",
+        "gradient_clip",
     }
 )

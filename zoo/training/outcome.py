@@ -16,7 +16,9 @@ class Progress:
     """Where a run is: everything that the loop keeps beside weights, optimizers and random numbers."""
 
     data: str = ""  # the task's fingerprint
+    options: dict[str, Any] = field(default_factory=dict)  # those that a resumed run must have too
     precision: str = ""
+    processes: int = 1
     step: int = 0
     epoch: int = 0
     batch: int = 0  # next of the epoch
@@ -26,18 +28,35 @@ class Progress:
     evaluations: int = 0
     best: float | None = None
     best_step: int = 0
+    best_weights: str | None = None  # their checksum
     since_best: int = 0
     running_loss: float | None = None
     ended: bool = False
+    samples_size: int = 0  # of samples.txt, in bytes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `signal_number` is that of the signal that stopped it, None if it came to its end."""
+    """How a run ended.
+
+    Attributes:
+        progress: how far it came.
+        signal_number: that of the signal that stopped it, None if it came to its end.
+        history: its evaluations.
+        is_main: whether this is the process that has the final figures to see to.
+    """
 
     progress: Progress
     signal_number: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    is_main: bool = True
+
+    @property
+    def exit_code(self) -> int | None:
+        """What this process is to exit with now; None if there is something left to do."""
+        if self.signal_number is not None:
+            return 128 + self.signal_number
+        return None if self.is_main else 0
 
     def facts(
         self, model: torch.nn.Module, options: TrainingOptions, device: torch.device, precision: Precision
@@ -52,6 +71,7 @@ class Outcome:
             "steps": progress.step,
             "best_step": progress.best_step,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processes": progress.processes,
             "threads": torch.get_num_threads(),
             "precision": precision,
             "seed": options.seed,

@@ -7,11 +7,11 @@ metrics.jsonl      a line an evaluation
 metrics.json       the final figures
 curves.png         the loss and the metric over the run
 samples.txt        what the model made at each evaluation
-resume.safetensors the last save, for --resume
+resume.safetensors, resume.previous.safetensors
+                   the last save, for --resume, and the one before, for --resume_previous
 """
 
 import json
-import re
 import shlex
 import shutil
 import sys
@@ -21,8 +21,10 @@ from typing import Any
 import yaml
 
 from zoo.errors import InputError
-from zoo.files import write_atomically, write_json_lines
+from zoo.files import PARTIAL, append, write_atomically, write_json_lines
 from zoo.options_file import read_options_file
+from zoo.pretrained import WEIGHTS_FILE, read_weights
+from zoo.training.checkpoint import previous_save
 from zoo.training.options import RESUMABLE_CHANGES
 
 CONFIG, HISTORY, FIGURES, SAMPLES, CHECKPOINT = (
@@ -50,13 +52,16 @@ class RunFolder:
 
     def __init__(self, path: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> None:
         self.path = path
-        # Those two say what to do with a folder that is there, which is not what it will say of itself.
-        self.options = {name: value for name, value in options.items() if name not in ("overwrite", "resume")}
+        # They say what to do with a folder that is there, which is not what it will say of itself.
+        how = ("overwrite", "resume", "resume_previous")
+        self.options = {name: value for name, value in options.items() if name not in how}
         check_run_folder(path, overwrite, resume)
         if resume:
             self._check_same_options()
+            for file in path.glob(PARTIAL.format("*")):
+                file.unlink()
         elif overwrite and path.exists():
-            shutil.rmtree(path)
+            _delete_run(path)
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / CONFIG, yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
@@ -78,28 +83,56 @@ class RunFolder:
         """Where the last save is."""
         return self.path / CHECKPOINT
 
-    def resume_command(self) -> str:
-        """What to type to go on with this run, for a shell."""
-        return shlex.join([sys.executable, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
+    def lasting_options(self) -> dict[str, Any]:
+        """The options that a run and its resumption share."""
+        return {name: value for name, value in self.options.items() if name not in RESUMABLE_CHANGES}
 
-    def forget_after(self, step: int) -> None:
-        """Drop evaluation lines and samples after `step`: a resumed run makes them again."""
-        kept = [line for line in self.history() if line["step"] <= step]
-        write_json_lines(self.path / HISTORY, kept)
+    def save_to_resume(self, previous: bool) -> Path:
+        """The last save, or the one before it. Raises InputError if there is none before it."""
+        before = previous_save(self.checkpoint)
+        if previous and not before.exists():
+            raise InputError(f"{self.path} has no save before the last one: use --resume")
+        # A save that was killed in between its two moves has left only the one before, which is the last one then.
+        return before if previous or not self.checkpoint.exists() else self.checkpoint
+
+    def go_back_to(self, save: Path, step: int, samples_size: int) -> None:
+        """Make `save` the last one, and drop evaluations after it: a resumed run makes them again.
+
+        Args:
+            save: the file, from `save_to_resume`.
+            step: its step.
+            samples_size: what `samples_size` was then.
+        """
+        save.replace(self.checkpoint)
+        write_json_lines(self.path / HISTORY, [line for line in self.history() if line["step"] <= step])
         file = self.path / SAMPLES
-        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-        headings = {f"step {line['step']}" for line in kept}
-        others = (
-            found.start() for found in re.finditer(r"^--- (.+) ---$", text, re.MULTILINE) if found[1] not in headings
-        )
-        write_atomically(file, text[: next(others, None)])
+        write_atomically(file, file.read_bytes()[:samples_size] if file.exists() else b"")
+
+    def samples_size(self) -> int:
+        """How long samples.txt is, in bytes."""
+        file = self.path / SAMPLES
+        return file.stat().st_size if file.exists() else 0
+
+    def best_weights(self) -> str | None:
+        """The checksum of the best model's weights, None where there are none yet. Raises InputError if damaged."""
+        file = self.path / WEIGHTS_FILE
+        try:
+            return read_weights(file)[1] if file.exists() else None
+        except InputError as error:
+            raise InputError(f"{error}, or remove it: then the next evaluation counts as the best") from error
+
+    def resume_command(self, launcher: list[str]) -> str:
+        """What to type to go on with this run, for a shell; `launcher` is what starts a script."""
+        return shlex.join([*launcher, sys.argv[0], "--config", str(self.path / CONFIG), "--resume"])
 
     def log(self, figures: dict[str, Any], sample: str) -> None:
         """Add an evaluation: its figures, one JSON line, and its sample."""
-        with (self.path / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
-        with (self.path / SAMPLES).open("a", encoding="utf-8") as file:
-            file.write(f"--- step {figures['step']} ---\n{sample}\n\n")
+        append(self.path / HISTORY, json.dumps(figures) + "\n")
+        self.add_sample(f"step {figures['step']}", sample)
+
+    def add_sample(self, title: str, sample: str) -> None:
+        """Add something that the model made to samples.txt."""
+        append(self.path / SAMPLES, f"--- {title} ---\n{sample}\n\n")
 
     def history(self) -> list[dict[str, Any]]:
         """Every evaluation so far."""
@@ -107,10 +140,10 @@ class RunFolder:
         if not file.exists():
             return []
         lines = []
-        for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in file.read_bytes().splitlines():
             try:
                 line = json.loads(text)
-            except (ValueError, RecursionError):  # the line that a kill cut short
+            except (ValueError, RecursionError):  # the line that a kill or a full disk cut short
                 break
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 break  # written by something else
@@ -130,15 +163,28 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
     if resume:
         if not is_run:
             raise InputError(f"{path} is not a run folder: there is nothing to resume")
-        if not (path / CHECKPOINT).is_file():
+        if not any(save.is_file() for save in (path / CHECKPOINT, previous_save(path / CHECKPOINT))):
             raise InputError(f"{path} has no {CHECKPOINT}: the run was not saved once; start it again with --overwrite")
         return
-    if not path.exists() or not any(path.iterdir()):
+    # A run that was killed as it began may have left part of its first file.
+    if not path.exists() or all(file.name == PARTIAL.format(CONFIG) for file in path.iterdir()):
         return
     if not is_run:
         raise InputError(f"{path} is not empty and not a run folder; it is never overwritten: choose another --out")
     if not overwrite:
         raise InputError(f"{path} holds a run: add --resume to go on with it, or --overwrite to replace it")
+
+
+def _delete_run(path: Path) -> None:
+    """Saves first and config.yaml last: what a kill leaves cannot be resumed, but is still known as a run."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a link, which is not overwritten: give the folder that it points to")
+    files = sorted(path.iterdir(), key=lambda file: (file.name == CONFIG, not file.name.startswith("resume.")))
+    for file in files:
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
 
 
 def _is_run(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def check_contents(
 
 def saved_progress(file: Path, saved: Mapping[str, Any]) -> Progress:
     """Where the run was. Raises InputError unless `saved` has just that."""
-    defaults = {field.name: field.default for field in fields(Progress)}
+    defaults = asdict(Progress())
     if saved.keys() != defaults.keys() or not all(
-        isinstance(saved[name], int | float | None)  # losses and the best figure may be missing
+        isinstance(saved[name], str | None if name == "best_weights" else int | float | None)  # missing at first
         if default is None
         else type(saved[name]) in ((int, float) if isinstance(default, float) else (type(default),))
         for name, default in defaults.items()
@@ -51,17 +51,14 @@ def saved_progress(file: Path, saved: Mapping[str, Any]) -> Progress:
 
 
 def _has_state(number: int, optimizer: torch.optim.Optimizer, values: Mapping[str, Any]) -> bool:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     keys: dict[str, set[str]] = {}
     for name, value in values.items():
         if not name.startswith(f"optimizer.{number}."):
             continue
         _, _, index, key = name.split(".", 3)
-        if index not in map(str, range(len(parameters))) or not isinstance(value, Tensor):
+        if not index.isdecimal() or not isinstance(value, Tensor):
             return False
         if value.dtype == torch.bool or value.is_complex():
-            return False
-        if value.shape != (() if key == "step" else parameters[int(index)].shape):
             return False
         if key == "step" and value.dtype != torch.float32:
             return False

@@ -42,6 +42,9 @@ class Task(Protocol):
     def loss(self, batch: Any, carry: State) -> tuple[Tensor, State]:
         """The batch's loss, a scalar, and what to hand on to the next batch: a detached state, or ()."""
 
+    def weight(self, batch: Any) -> float:
+        """What the batch's loss is a mean over: its tokens, its rows, or the sum of their weights."""
+
     def tokens(self, batch: Any) -> int:
         """How many tokens are trained on in the batch."""
 

@@ -1,0 +1,77 @@
+"""Decoders with packed weights: near the decoder itself, whatever its cell, and alike for a row alone or in a batch."""
+
+import pytest
+import torch
+
+from zoo.core import ATTENTIONS, CELLS, PackedDecoder, RecurrentDecoder
+from zoo.core.packed import PackedLinear
+
+TOLERANCE = 0.02  # of the largest score; a weight is rounded to 1 part in 256
+
+
+def make(**options):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "embedding_size": 24, "hidden_size": 32, "num_layers": 2}
+    return RecurrentDecoder(**sizes | options).eval()
+
+
+def test_products_are_near_those_of_the_weights():
+    torch.manual_seed(1)
+    weight, bias, x = torch.randn(30, 20), torch.randn(30), torch.randn(7, 20)
+    expected, found = x @ weight.T + bias, PackedLinear(weight, bias)(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.08, rtol=0.02)
+    assert not torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": True, "tied": True}, {"ngram_order": 3}, {"weight_dropout": 0.5}])
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_are_near_the_decoders(cell, options):
+    if "weight_dropout" in options and not CELLS[cell].recurrent_weights:
+        pytest.skip("no recurrent matrices to drop from")
+    decoder = make(cell=cell, **options)
+    packed = PackedDecoder(decoder)
+    tokens = torch.randint(40, (12, 3), generator=torch.Generator().manual_seed(2))
+    state = other = decoder.initial_state(3)
+    for column in tokens:
+        expected, state = decoder.step(column, state)
+        found, other = packed.step(column, other)
+    assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
+    assert not torch.equal(found, expected)
+    assert [part.dtype for part in other] == [part.dtype for part in state]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_memory_is_looked_at(attention):
+    decoder = make(attention=attention, memory_size=10, num_layers=3)
+    packed = PackedDecoder(decoder)
+    memory = decoder.memory(torch.randn(2, 5, 10), torch.tensor([5, 3]))
+    tokens = torch.tensor([1, 2, 3, 4])
+    expected, _ = decoder.step(tokens, decoder.initial_state(4), memory)
+    found, _ = packed.step(tokens, decoder.initial_state(4), memory)
+    assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
+
+
+def test_prompts_are_read_by_the_decoder_itself():
+    decoder = make()
+    tokens, lengths = torch.randint(40, (2, 5)), torch.tensor([5, 3])
+    found, expected = PackedDecoder(decoder).prefill(tokens, lengths), decoder.prefill(tokens, lengths)
+    assert torch.equal(found[0], expected[0])
+    assert all(torch.equal(a, b) for a, b in zip(found[1], expected[1], strict=True))
+
+
+def test_the_decoder_stays_as_it_is():
+    decoder = make().train()
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    PackedDecoder(decoder)
+    assert decoder.core.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
+
+
+def test_a_row_alone_is_as_in_a_batch():
+    packed = PackedDecoder(make())
+    tokens, state = torch.arange(6), tuple(torch.randn(2, 6, 32) for _ in range(2))
+    together, _ = packed.step(tokens, state)
+    for row in range(6):
+        alone, _ = packed.step(tokens[row : row + 1], tuple(part[:, row : row + 1] for part in state))
+        torch.testing.assert_close(alone[0], together[row], atol=5e-3, rtol=0)
