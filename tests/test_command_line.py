@@ -294,13 +294,13 @@ def test_a_list_in_the_last_place_takes_all_that_are_left(arguments, books):
     "error",
     [
         MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory:\n1 bytes"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory:\n1 bytes"
+        ),
         RuntimeError("Storage size calculation overflowed with sizes=[4000000000000, 1000000000000]"),
     ],
 )
-def test_sizes_for_which_there_is_no_memory_are_one_line(
-    capsys: pytest.CaptureFixture[str], error: Exception
-) -> None:
+def test_sizes_for_which_there_is_no_memory_are_one_line(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
     def main() -> int:
         raise error
 
@@ -324,5 +324,5 @@ def test_another_mistake_of_torch_keeps_its_traceback() -> None:
 def test_a_config_that_is_made_to_do_harm(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     for arguments in (["--config", f"{tmp_path}/config.yaml"], [f"--config={tmp_path}/config.yaml"]):
-        with pytest.raises(InputError, match="config.yaml is no file of options"):
+        with pytest.raises(InputError, match=r"config\.yaml is no file of options"):
             parse_options("", Animal, arguments=arguments)

@@ -71,7 +71,7 @@ def parse_options(
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
-    values |= {name: (_values_of(arguments, f"--{name}") or [None])[-1] for name in texts if values[name] is None}
+    values |= {name: next(reversed(_values_of(arguments, f"--{name}")), None) for name in texts if values[name] is None}
     if rest:
         values[last] = rest  # as they are: as YAML, "[a]" would be a list
     with as_input_error():
