@@ -288,3 +288,41 @@ class Reading:
 def test_a_list_in_the_last_place_takes_all_that_are_left(arguments, books):
     (options,) = parse_options("", Reading, positional=("shelf", "books"), arguments=arguments)
     assert (options.shelf, options.books) == ("top", books)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory:\n1 bytes"
+        ),
+        RuntimeError("Storage size calculation overflowed with sizes=[4000000000000, 1000000000000]"),
+    ],
+)
+def test_sizes_for_which_there_is_no_memory_are_one_line(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    def main() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_script(main)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: there is not enough memory (")
+    assert said.count("\n") == 1
+
+
+def test_another_mistake_of_torch_keeps_its_traceback() -> None:
+    def main() -> int:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_script(main)
+
+
+@pytest.mark.parametrize("content", ["legs: &a [x]\nname: *a\n", "[" * 5000], ids=len)
+def test_a_config_that_is_made_to_do_harm(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    for arguments in (["--config", f"{tmp_path}/config.yaml"], [f"--config={tmp_path}/config.yaml"]):
+        with pytest.raises(InputError, match=r"config\.yaml is no file of options"):
+            parse_options("", Animal, arguments=arguments)

@@ -435,6 +435,14 @@ UNSAFE_CALLS = {
     "torch.hub.load_state_dict_from_url",
     "torch.jit.load",
     "torch.serialization",
+    # These make whatever object a file names.
+    "yaml.load",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+    "yaml.Loader",
+    "yaml.FullLoader",
+    "yaml.UnsafeLoader",
+    "os.system",
 }
 
 
@@ -459,8 +467,8 @@ def unsafe_uses(source):
             found += [node.module] if node.module.split(".")[0] in UNSAFE_MODULES else names & UNSAFE_CALLS
         elif isinstance(node, ast.Attribute) and ast.unparse(node) in UNSAFE_CALLS:
             found.append(ast.unparse(node))
-        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            found.append("allow_pickle")
+        elif isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code", "shell"}:
+            found.append(node.arg)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"eval", "exec", "compile", "__import__"}:
             found.append(ast.unparse(node.func))
     return found
@@ -477,6 +485,10 @@ def unsafe_uses(source):
         "from torch import load",
         "eval('1')",
         "np.load(x, allow_pickle=True)",
+        "import yaml\nyaml.load(x, yaml.SafeLoader)",
+        "from yaml import unsafe_load",
+        "load_dataset(x, trust_remote_code=True)",
+        "subprocess.run(x, shell=True)",
     ],
 )
 def test_the_search_for_unsafe_loading_finds_it(source):

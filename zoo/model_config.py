@@ -37,7 +37,7 @@ def read_config(folder: Path, architecture: str) -> dict[str, Any]:
         raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error
     found = config.pop("architecture", None) if isinstance(config, dict) else None
     if found != architecture:
-        what = f"of a {_in_one_line(found)}" if isinstance(found, str) and found else "of no architecture of zoo's"
+        what = f"of a {found[:100]}" if isinstance(found, str) and found else "of no architecture of zoo's"
         raise InputError(f"{file} is {what}, but a {architecture} was expected")
     return dict(config)
 
@@ -47,10 +47,10 @@ def check_types(architecture: type[nn.Module], config: Mapping[str, Any]) -> Non
     hints = get_type_hints(architecture.__init__)
     for name, value in config.items():
         if name not in inspect.signature(architecture).parameters or name in ("tokenizer", "source_tokenizer"):
-            raise TypeError(f"{_in_one_line(name)!r} is no option of it")
+            raise TypeError(f"{name[:100]!r} is no option of it")
         if not _is_of_type(value, hints[name]):
             wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").removeprefix("collections.abc.")
-            raise TypeError(f"{name} is {_in_one_line(repr(value)[:100])}, but must be {wanted}")
+            raise TypeError(f"{name} is {repr(value)[:100]}, but must be {wanted}")
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:
@@ -64,7 +64,3 @@ def _is_of_type(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())[:100]

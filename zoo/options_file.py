@@ -30,13 +30,12 @@ def read_options_file(file: Path) -> Any:
             content = opened.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{file} has more than {MAX_BYTES:,} bytes: expected a file of options")
-        return yaml.load(content.decode("utf-8"), _PlainLoader)
+        return _PlainLoader(content.decode("utf-8")).get_single_data()
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}): expected a file of options") from error
-    except (
-        Exception
-    ) as error:  # what YAML's constructors raise of a date such as 2024-13-45, or brackets a thousand deep
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file} is no file of options ({reason}): expected YAML, a name: value a line") from error
+    except Exception as error:  # any type there is: of a date such as 2024-13-45, of brackets a thousand deep
+        raise InputError(
+            f"{file} is no file of options ({str(error)[:200]}): expected YAML, a name: value a line"
+        ) from error

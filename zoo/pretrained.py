@@ -141,13 +141,11 @@ class PretrainedModel(nn.Module):
             check_types(cls, config)
             with torch.device("meta"), _ShapesAlone():
                 described = cls(**tokenizers, **config)
-            check_shapes(described, shapes, folder / WEIGHTS_FILE)
-            model = cls(**tokenizers, **config)
-        except InputError:
-            raise
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the latter two of absurd sizes
-            reason = " ".join(str(error).split())[:300]
+            reason = str(error)[:300]
             raise InputError(f"{folder / CONFIG_FILE} does not describe a {cls.__name__}: {reason}") from error
+        check_shapes(described, shapes, folder / WEIGHTS_FILE)
+        model = cls(**tokenizers, **config)
         load_weights(model, folder / WEIGHTS_FILE)
         return model.eval()
 
@@ -187,8 +185,7 @@ def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], file: 
         if name not in shapes:
             raise InputError(f"{file} has no {name}: these weights are not of this configuration")
         if name not in expected:
-            shown = " ".join(name.split())[:100]
-            raise InputError(f"{file} has {shown}, which this {type(model).__name__} lacks")
+            raise InputError(f"{file} has {name[:100]}, which this {type(model).__name__} lacks")
         if shapes[name] != tuple(expected[name].shape):
             wanted = tuple(expected[name].shape)
             raise InputError(f"{file}: {name} is {shapes[name]}, but the configuration makes it {wanted}")
@@ -210,7 +207,7 @@ def _reading_weights(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{file.parent} has no {file.name}: the model was not saved there, or not whole") from None
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = str(error)[:200]
         raise InputError(f"{file} is not a whole safetensors file ({reason}): copy or save it again") from error
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error}): it must be a file that you may read") from error

@@ -259,6 +259,7 @@ def test_residual_hands_the_input_on_past_layers_that_return_zero():
         ({"input_size": 0}, "input_size is 0, but must be at least 1"),
         ({"hidden_size": -3}, "hidden_size is -3, but must be at least 1"),
         ({"num_layers": 0}, "num_layers is 0, but must be at least 1"),
+        ({"num_layers": 10**12}, "num_layers is 1000000000000, but must be at most 256"),
         ({"dropout": 1.0}, r"dropout is 1.0, but must be at least 0 and below 1"),
         ({"dropout": -0.1}, r"dropout is -0.1, but must be"),
         ({"dropout": float("nan")}, r"dropout is nan, but must be"),

@@ -379,3 +379,31 @@ def test_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache() == tmp_path / ".cache" / "sequence-zoo"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [5, -16, -3]},
+        {"shape": [5.0, 16, 3]},
+        {"shape": [10, 8, 3]},
+        {"shape": [240]},
+        {"shape": "x"},
+        {"kept": [0, 7]},
+        {"kept": [1, 0]},
+        {"kept": [True]},
+        {"kept": None},
+        {"broken": [3]},
+        {"broken": "a"},
+        {"fingerprint": 3},
+        {"dtype": ["float32"]},
+    ],
+    ids=str,
+)
+def test_a_description_that_something_else_wrote_is_not_believed(images, folder, change):
+    (description,) = [cached(images, folder).file.with_suffix(".json")]
+    described = json.loads(description.read_text())
+    description.write_text(json.dumps(described | change))
+    again = cached(images, folder)
+    assert again.computed
+    assert torch.equal(again([1]), expected(images, [1]))

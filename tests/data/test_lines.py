@@ -1,10 +1,13 @@
 """Chunks of what is read; `read_lines` is tested with the files in test_records.py."""
 
+import io
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo.data import lines
 from zoo.data.lines import in_chunks
 from zoo.errors import InputError
 
@@ -33,3 +36,11 @@ def test_a_chunk_comes_before_the_next_item_is_asked_for() -> None:
     chunks = in_chunks((asked.append(n) or n for n in range(10)), 3)
     assert next(chunks) == [0, 1, 2]
     assert asked == [0, 1, 2]
+
+
+def test_lines_without_anything_in_them_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_BLANK_LINES", 3)
+    few = b"a\n" + b"\n" * 3 + b"b\n" + b" \r\n" * 3
+    assert [line for _, line in lines.read_lines(io.BytesIO(few), "a.txt")] == ["a", "", "", "", "b", " ", " ", " "]
+    with pytest.raises(InputError, match=r"a.txt, line 9: the 4 lines up to there are blank: expected text"):
+        list(lines.read_lines(io.BytesIO(few + b"\n"), "a.txt"))

@@ -275,3 +275,8 @@ def test_hub_has_no_such_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_name_that_no_hub_set_can_have() -> None:
     assert "no hub data set's name" in refused("what is this")
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(InputError, match="/dev/zero is a device: expected a text file"):
+        load_text("/dev/zero")

@@ -1,6 +1,7 @@
 """Tokenizers: lossless where they say so, the same from a file, the same in pieces."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,62 @@ def test_a_batch_is_its_texts_one_by_one(level: Level) -> None:
     assert tokenizer.encode_batch([]) == []
     for text, row in zip(texts, tokenizer.sentence_rows(texts), strict=True):
         assert row.tolist() == [*tokenizer.encode(text), tokenizer.vocab_size]
+
+
+def spoilt(**model: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["model"].update(model)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoilt(vocab={"<unk>": 0, "a": 2}),
+        spoilt(vocab={"<unk>": 0, "a": 0}),
+        spoilt(vocab={"<unk>": False, "a": 1}),
+        spoilt(vocab={"<unk>": 0, "a": 10**20}),
+        spoilt(vocab={"a": 0, "<unk>": 1}),
+        spoilt(vocab={"<unk>": 0, "\ud800": 1}),
+        spoilt(unk_token="a"),
+        spoilt(type="Unigram"),
+        spoilt(dropout=0.5),
+        lambda document: document.update(added_tokens=[{"id": 0, "content": "a", "special": True}]),
+        lambda document: document.update(truncation={"max_length": 0}),
+        lambda document: document.update(normalizer={"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}),
+        lambda document: document["pre_tokenizer"].update(pattern={"Regex": "(?:(?:a{1,9999}){1,9999}){1,9999}"}),
+    ],
+)
+def test_a_file_of_ours_that_says_something_else_is_refused(
+    spoil: Callable[[dict[str, Any]], None], tmp_path: Path
+) -> None:
+    WORD.save(tmp_path)
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    spoil(document)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="was not made by TextTokenizer"):
+        TextTokenizer.load(tmp_path)
+
+
+def test_tokens_that_a_level_cannot_have_are_refused(tmp_path: Path) -> None:
+    for level, vocabulary in (("char", {"<unk>": 0, "ab": 1}), ("bpe", {"a": 0, "b": 1})):
+        TextTokenizer.train(["a"], level).save(tmp_path)  # type: ignore[arg-type]  # mypy sees two strings
+        document = json.loads((tmp_path / "tokenizer.json").read_text())
+        document["model"]["vocab"] = vocabulary
+        (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+        with pytest.raises(InputError, match="was not made by TextTokenizer"):
+            TextTokenizer.load(tmp_path)
+
+
+def test_merges_that_make_no_token_are_refused(tmp_path: Path) -> None:
+    TextTokenizer.train(["a"], "bpe").save(tmp_path)
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    document["model"]["merges"] = [["a", "b"]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="its merges do not fit its tokens"):
+        TextTokenizer.load(tmp_path)
+
+
+def test_a_vocabulary_too_large_to_be_read_back_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.data.tokenizer.MAX_BYTES", 500)
+    with pytest.raises(InputError, match="is larger than a tokenizer's file may be"):
+        TextTokenizer.train(["a"], "bpe").save(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -484,6 +484,7 @@ def test_it_learns_to_tell_images_apart():
         ({"tokenizer": None}, "vocab_size must be given"),
         ({"backbone": "resnet81"}, "backbone is 'resnet81'.*did you mean resnet18"),
         ({"image_size": 0}, "image_size is 0"),
+        ({"max_length": 1001}, "max_length is 1001, but must be from 1 to 1,000"),
         ({"backbone": "squeezenet1_1", "image_size": 4}, "images of 4 × 4 pixels do not go through squeezenet1_1"),
         ({"resize": "stretch"}, "resize is 'stretch', but must be one of squash, crop"),
         ({"embedding_size": 0}, "embedding_size is 0"),

@@ -266,6 +266,7 @@ def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path, backbone):
     [
         ({"backbone": "resnet19"}, "did you mean resnet18"),
         ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": 1025}, "image_size is 1025, but must be from 1 to 1,024"),
         ({"labels": ["a"]}, "two or more"),
         ({"labels": ["a", "b"]}, "the configuration makes it"),
         ({"backbone": "shufflenet_v2_x0_5"}, "which this ImageClassifier lacks"),

@@ -272,3 +272,17 @@ def test_best_weights_that_are_damaged_are_named(run: RunFolder) -> None:
 def test_the_final_figures(run: RunFolder) -> None:
     run.finish({"validation": {"nats_per_token": 1.5}})
     assert json.loads((run.path / "metrics.json").read_text()) == {"validation": {"nats_per_token": 1.5}}
+
+
+@pytest.mark.parametrize("more", ["\nday: 2024-13-45\n", "\na: &a [x]\nb: *a\n", "\na: " + "[" * 5000])
+def test_options_that_were_made_to_do_harm_are_no_run(run: RunFolder, more: str) -> None:
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text("utf-8") + more, "utf-8")
+    with pytest.raises(InputError, match="is not a run folder: there is nothing to resume"):
+        make(run.path, resume=True)
+
+
+@pytest.mark.parametrize("line", [b"[1]", b'{"loss": 1}', b'{"step": "1"}', b"[" * 5000, b"\xff", b"9" * 5000])
+def test_metrics_that_something_else_wrote_end_the_history(run: RunFolder, line: bytes) -> None:
+    (run.path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    assert run.history() == [{"step": 1}]

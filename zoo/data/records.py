@@ -185,7 +185,7 @@ def _read_parquet(path: Path) -> Iterator[Record]:
         except InputError:
             raise
         except Exception as error:  # times outside of Python's range, unknown time zones, damage: any type there is
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = str(error)[:200] or type(error).__name__
             raise InputError(f"{path} cannot be read as Parquet ({reason}): get the file again") from error
         for row in values:
             yield Record(f"{path}, row {next(numbers):,}", row)

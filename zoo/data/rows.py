@@ -68,7 +68,7 @@ def reading_rows(source: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # times outside of Python's range, unknown time zones, damage: any type there is
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = str(error)[:200] or type(error).__name__
         raise InputError(f"{source} cannot be read ({reason}): check its columns, or get it again") from error
 
 

@@ -96,11 +96,10 @@ def _merges(file: Path, merges: Any) -> list[tuple[str, str]]:
 
 
 def _no_tokenizer(file: Path, reason: str) -> InputError:
-    reason = " ".join(reason.split())[:200]
-    return InputError(f"{file} is truncated or no tokenizer ({reason}): copy it again, or train anew")
+    return InputError(f"{file} is truncated or no tokenizer ({reason[:200]}): copy it again, or train anew")
 
 
 def _foreign(file: Path, reason: str) -> InputError:
     return InputError(
-        f"{file}: this tokenizer was not made by TextTokenizer ({reason!s}): train one with TextTokenizer.train"
+        f"{file}: this tokenizer was not made by TextTokenizer ({reason}): train one with TextTokenizer.train"
     )

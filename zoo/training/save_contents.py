@@ -26,11 +26,13 @@ def check_contents(
     try:
         values = {name: json.loads(metadata[name]) for name in ("progress", "numbers")}
         whole = all(isinstance(value, dict) for value in values.values())
-        torch.Generator().set_state(tensors["random.cpu"])
+        states = [tensors["random.cpu"], *(t for name, t in tensors.items() if name.endswith(".random.cpu"))]
+        for state in states:  # of each process
+            torch.Generator().set_state(state)
         carried = [name for name in tensors if name.startswith("carry.")]
         whole = whole and set(carried) == {f"carry.{index}" for index in range(len(carried))}
-        states = {**tensors, **values["numbers"]} if whole else {}
-        whole = whole and all(_has_state(number, optimizer, states) for number, optimizer in enumerate(optimizers))
+        kept = {**tensors, **values["numbers"]} if whole else {}
+        whole = whole and all(_has_state(number, optimizer, kept) for number, optimizer in enumerate(optimizers))
     except (KeyError, ValueError, TypeError, RuntimeError, RecursionError):
         whole = False
     if not whole:
@@ -60,7 +62,8 @@ def _has_state(number: int, optimizer: torch.optim.Optimizer, values: Mapping[st
             return False
         if value.dtype == torch.bool or value.is_complex():
             return False
-        if key == "step" and value.dtype != torch.float32:
+        # A fused kernel would go through a scalar as if it were as large as the parameter.
+        if (key == "step") != (value.dim() == 0) or (key == "step" and value.dtype != torch.float32):
             return False
         keys.setdefault(index, set()).add(key)
     wanted = STATE.get(type(optimizer).__name__)
