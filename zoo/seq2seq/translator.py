@@ -17,7 +17,7 @@ from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 from zoo.seq2seq.encoder import RecurrentEncoder
 
 # Sentences are translated so many source tokens, padding included, at a time.
-BATCH_TOKENS = 2_048
+BATCH_TOKENS = 4_096
 
 
 FREE_TOKENS = 10  # of a translation, beside those that its source's length allows
