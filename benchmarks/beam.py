@@ -78,6 +78,6 @@ def search_textbook(model: PlainLanguageModel, prompts: Tensor, lengths: Tensor)
 
 def beam_work(decoder: RecurrentDecoder, lengths: Tensor) -> Work:
     """As many steps as the longest sentence has, each with the beams of all that go on."""
-    works = [generation_work(decoder, NUM_BEAMS, length) for length in lengths.tolist()]
+    works = [generation_work(decoder, NUM_BEAMS, length, "float32") for length in lengths.tolist()]
     longest = max(works, key=lambda work: work.traffic)
     return Work(sum(work.flops for work in works), longest.traffic, longest.held)

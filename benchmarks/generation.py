@@ -1,6 +1,7 @@
 """Generation: `Sampler` on a two-layer LSTM beside the plain loop over `torch.nn.LSTM` with the same weights, float32.
 
-What the two draw follows from other random numbers, but greedy they must write the same, which is checked.
+What the two draw follows from other random numbers, but greedy they must write the same, which is checked. In bfloat16
+it is `PackedDecoder`, an option; what its rounding costs in loss, `python -m benchmarks.packed_loss` says.
 
 The limit of a step: every weight is read once (embeddings but for the rows looked up), or, with many prompts, products
 of all rows with it.
@@ -12,12 +13,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.machine import Work
+from benchmarks.machine import DTYPES, Work
 from benchmarks.plain_language_model import PlainLanguageModel, generate
 from benchmarks.session import COMPARED, Session
 from benchmarks.tables import Column
-from zoo.core import RecurrentDecoder
+from zoo.core import PackedDecoder, RecurrentDecoder
 from zoo.decoding import Sampler, SamplingOptions
+from zoo.device import Precision
 
 WAYS = {
     "greedy": SamplingOptions(temperature=0.0),
@@ -30,8 +32,8 @@ PEER = "loop over torch.nn.LSTM"
 
 
 def measure(session: Session) -> None:
-    columns = (Column("prompts", "d"), Column("V", ",d"), Column("how"), *COMPARED)
-    table = session.table("generation", "Generation, float32", columns)
+    columns = (Column("prompts", "d"), Column("V", ",d"), Column("how"), Column("our weights"), *COMPARED)
+    table = session.table("generation", "Generation", columns)
     vocab_sizes, hidden_size = ((30, 70), 8) if session.grid == "quick" else ((100, 8_000, 50_000), 512)
     # New tokens are few where there are many prompts: a row takes as long either way.
     counts = {1: 5, 3: 4} if session.grid == "quick" else {1: 64, 64: 16}
@@ -41,13 +43,15 @@ def measure(session: Session) -> None:
         plain = PlainLanguageModel(decoder).to(session.device).eval()
         given = torch.randint(vocab_size, (prompts, PROMPT_LENGTH))
         for how, options in WAYS.items():
-            ours = our_generation(decoder, given, count, options)
             theirs = plain_generation(plain, given, count, options)
-            if options.temperature == 0:
-                check_equal(ours(), theirs())
-            work = generation_work(decoder, prompts, count)
-            for row in session.compare(ours, {PEER: theirs}, prompts * count, work, "float32"):
-                table.add(prompts, vocab_size, how, *row)
+            for precision in session.precisions:
+                stepper = decoder if precision == "float32" else PackedDecoder(decoder)
+                ours = our_generation(stepper, given, count, options)
+                if options.temperature == 0 and precision == "float32":
+                    check_equal(ours(), theirs())
+                work = generation_work(decoder, prompts, count, precision)
+                for row in session.compare(ours, {PEER: theirs}, prompts * count, work, precision):
+                    table.add(prompts, vocab_size, how, precision, *row)
 
 
 def make_decoder(vocab_size: int, hidden_size: int) -> RecurrentDecoder:
@@ -57,9 +61,9 @@ def make_decoder(vocab_size: int, hidden_size: int) -> RecurrentDecoder:
 
 
 def our_generation(
-    decoder: RecurrentDecoder, prompts: Tensor, count: int, options: SamplingOptions
+    decoder: RecurrentDecoder | PackedDecoder, prompts: Tensor, count: int, options: SamplingOptions
 ) -> Callable[[], Tensor]:
-    rows, device = prompts.tolist(), decoder.output.weight.device
+    rows, device = prompts.tolist(), next(decoder.parameters()).device
 
     @torch.inference_mode()
     def generation() -> Tensor:
@@ -84,11 +88,12 @@ def check_equal(ours: Tensor, peers: Tensor) -> None:
         raise RuntimeError(f"greedy, {len(wrong)} of {len(ours)} rows differ from the peer's, the first row {wrong[0]}")
 
 
-def generation_work(decoder: RecurrentDecoder, rows: int, count: int) -> Work:
+def generation_work(decoder: RecurrentDecoder, rows: int, count: int, precision: Precision) -> Work:
     """`rows` rows of a prompt, and then so many steps that each score the vocabulary."""
+    size = DTYPES[precision].itemsize
     core = sum(parameter.numel() for parameter in decoder.core.parameters())
     output = decoder.output.weight.numel()
     steps = PROMPT_LENGTH + count - 1
     # A prompt's core steps have their input products at once, but must read the recurrent weights each.
-    traffic = 4.0 * (core * (count - 1) + core + output * count)
-    return Work(2.0 * rows * (core * steps + output * count), traffic, 4.0 * (core + output))
+    traffic = float(size) * (core * (count - 1) + core + output * count)
+    return Work(2.0 * rows * (core * steps + output * count), traffic, float(size) * (core + output))

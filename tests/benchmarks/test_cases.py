@@ -81,7 +81,8 @@ def test_generation(session):
     generation.measure(session)
     rows = rows_of(session, "generation")
     check_compared(rows)
-    assert len(rows) == 2 * 2 * len(generation.WAYS)
+    assert len(rows) == 2 * 2 * len(generation.WAYS) * len(session.precisions)
+    assert {row["our weights"] for row in rows} == set(session.precisions)
     assert {row["how"] for row in rows} == set(generation.WAYS)
 
 
