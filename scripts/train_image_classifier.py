@@ -23,8 +23,8 @@ from zoo.data.feature_cache import CachedFeatures
 from zoo.data.images import Resize
 from zoo.data.labelled_images import load_labelled_images
 from zoo.data.length_batches import LengthBatches
-from zoo.data.lines import printable
 from zoo.data.stored_images import ImageLabelData, LabelledImages
+from zoo.data.text_pieces import valid_unicode
 from zoo.device import Precision, choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.classification import class_table, confident_mistakes, majority_figures, single_label_figures
@@ -109,8 +109,8 @@ class Split:
         self.pictures = load_pictures(images.images, f"{name} images", model.encoder, model.resize, precision, cache)
         self.numbers = self.pictures.kept
         known = {label: number for number, label in enumerate(model.labels)}
-        self.targets = torch.tensor([known[printable(images.labels[n])] for n in self.numbers])
-        self.places = [printable(images.images[n].place) for n in self.numbers]
+        self.targets = torch.tensor([known[valid_unicode(images.labels[n])] for n in self.numbers])
+        self.places = [valid_unicode(images.images[n].place) for n in self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -243,7 +243,7 @@ def _starting_model(options: ImageClassifierOptions, data: ImageLabelData) -> Im
     usual_size = usual_image_size(options.backbone)
     config["image_size"] = usual_size if options.image_size is None else options.image_size
     with as_input_error():
-        model = ImageClassifier(labels=[printable(label) for label in data.labels], **config)
+        model = ImageClassifier(labels=[valid_unicode(label) for label in data.labels], **config)
     if options.weights != "none":
         model.encoder.load(options.weights)
         if not options.finetune:

@@ -29,3 +29,9 @@ def test_both_and_a_missing_file_are_refused_at_once(tmp_path):
         given_texts(["one"], tmp_path / "some.txt")
     with pytest.raises(InputError, match="cannot be read"):
         given_texts([], tmp_path / "none.txt")
+
+
+def test_an_argument_that_cannot_be_written():
+    # As a YAML file may spell it; bytes that are not UTF-8 come as other surrogates.
+    found = list(given_texts(["a\ud800b", "\udcff"], None))
+    assert [given.text for given in found] == ["a\ufffdb", "\ufffd"]

@@ -26,7 +26,7 @@ VALUES: SearchStrategy[Any] = st.sampled_from(
         *("../../x", "/etc/passwd", "~", "file:///etc/passwd", [], {}, [[]], {"": None}, [None], [1, "a"], DEEP),
         *(["a", "b"], ["a", "a"], [-1, 10**12], {"a": {"b": []}}, list(range(2000))),
     )
-)
+).map(lambda value: json.loads(json.dumps(value)))  # a new one each time, since a later change may be inside of it
 
 
 @st.composite

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from zoo.data.lines import printable, read_lines
+from zoo.data.lines import read_lines
+from zoo.data.text_pieces import valid_unicode
 from zoo.errors import InputError
 
 
@@ -25,7 +26,7 @@ def given_texts(texts: Sequence[str], file: Path | None) -> Iterator[GivenText]:
     if texts and file is not None:
         raise InputError("texts and --file were both given; the texts can come from one of them only")
     if texts:
-        return (GivenText(f"text {number}", printable(text)) for number, text in enumerate(texts, start=1))
+        return (GivenText(f"text {number}", valid_unicode(text)) for number, text in enumerate(texts, start=1))
     if file is None:
         if sys.stdin is None:
             raise InputError("standard input is closed: give texts, or a file with --file")

@@ -11,6 +11,8 @@ from zoo.errors import InputError
 MAX_ARRAY_BYTES = 2**28
 """A larger array is refused: JSON lines, which need not be in memory at once, say the same."""
 
+LONGEST_PIECE = 2**20
+
 MAX_ARRAY_VALUES = 10**7
 """An array of more values is refused, each of which takes a hundred bytes in memory, and two in the file."""
 
@@ -36,6 +38,20 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]
         yield place, _as_object(value, place, _has_surrogates(line))
     if empty:
         raise InputError(f"{name} is empty: expected an object a line")
+
+
+def refuse_null_rows(file: BinaryIO, name: str) -> None:
+    """Raise InputError if a row of JSON lines is null: at the start of one of its blocks, that ends PyArrow's reader
+    and the whole process with it (PyArrow 26, `pyarrow.json.read_json` of a file with nothing but `null`)."""
+    last: bytes | None = None  # byte that is no blank
+    begins = True  # whether all since the line's start are blanks
+    with reading(name, 1):
+        while piece := file.readline(LONGEST_PIECE):
+            stripped = (piece.removeprefix(codecs.BOM_UTF8) if last is None else piece).strip()
+            if begins and last in (None, b"}") and stripped.startswith(b"null"):
+                raise InputError(f"{name} has null for a row: expected objects")
+            last = stripped[-1:] or last
+            begins = piece.endswith(b"\n") or (begins and not stripped)
 
 
 def is_json_array(file: BinaryIO, name: str) -> bool:

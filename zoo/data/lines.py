@@ -61,12 +61,6 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         yield number, line
 
 
-def printable(text: str) -> str:
-    """Text of the command line or of a file's name as it can be written: its bytes that are not UTF-8 come as
-    surrogates, which cannot."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def in_chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """The items, `size` at a time; those before a faulty one come first, and then its InputError."""
     chunk: list[Item] = []

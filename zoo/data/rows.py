@@ -4,14 +4,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from zoo.data.gunzipped import Gunzipped
+from zoo.data.json_records import refuse_null_rows
+from zoo.data.lines import reading
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 ROW_FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+JSON_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".json", ".jsonl", ".ndjson") for packed in ("", ".gz"))
 HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?")
 HUB_TIMEOUT = 5.0  # seconds
 
@@ -28,6 +32,8 @@ def load_splits(source: str) -> "dict[str, Dataset]":
         InputError: the files cannot be read as a data set, or the hub has no such set or cannot be reached.
     """
     path = Path(source).expanduser()
+    if path.exists():
+        _check_json(path)
     if path.is_file():
         return _load(source, ROW_FORMATS[path.suffix.lower()], data_files=str(path))
     if path.is_dir():
@@ -70,6 +76,18 @@ def reading_rows(source: str) -> Iterator[None]:
     except Exception as error:  # times outside of Python's range, unknown time zones, damage: any type there is
         reason = str(error)[:200] or type(error).__name__
         raise InputError(f"{source} cannot be read ({reason}): check its columns, or get it again") from error
+
+
+def _check_json(path: Path) -> None:
+    """Look for what no reader would refuse but end the process."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        name = file.name.lower()
+        if name.endswith(JSON_SUFFIXES) and file.is_file():
+            with reading(str(file), 1):
+                stored: BinaryIO = file.open("rb")
+            with stored:
+                gzipped = name.endswith(".gz")
+                refuse_null_rows(cast(BinaryIO, Gunzipped(stored, str(file))) if gzipped else stored, str(file))
 
 
 def _load(source: str, *arguments: str | None, **options: Any) -> "dict[str, Dataset]":

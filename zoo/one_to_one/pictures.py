@@ -10,8 +10,8 @@ from torch import Tensor
 from zoo.data.feature_cache import CachedFeatures
 from zoo.data.image_tensors import ImageTensors
 from zoo.data.images import Resize
-from zoo.data.lines import printable
 from zoo.data.stored_images import StoredImage
+from zoo.data.text_pieces import valid_unicode
 from zoo.device import Precision
 from zoo.one_to_one.image_encoder import ImageEncoder
 
@@ -58,7 +58,7 @@ def load_pictures(
 def broken_notes(pictures: Mapping[str, Pictures]) -> list[str]:
     """A remark of one line on each split, {its name: its pictures}, of which images were left out."""
     return [
-        f"{len(split.broken):,} {name} images are broken and left out ({printable(split.broken[0])})"
+        f"{len(split.broken):,} {name} images are broken and left out ({valid_unicode(split.broken[0])})"
         for name, split in pictures.items()
         if split.broken
     ]
