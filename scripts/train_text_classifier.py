@@ -39,6 +39,8 @@ from zoo.one_to_many import TextGenerator
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 
 MISTAKES = 20
+# Times the learning rate: most n-grams are seen a few times only.
+BAG_PACE = 4.0
 
 
 @dataclass
@@ -76,6 +78,9 @@ class TextClassifierOptions:
         pooling: What is made of the outputs: last, mean, max or attention, or several joined by +.
         ngram_order: Longest n-gram with an embedding of its own; 1 for none.
         ngram_buckets: Rows of each n-gram table.
+        bag_order: Longest n-gram of a linear classifier beside the network, which scores a text by the n-grams that it
+            has; 0 for none.
+        bag_buckets: Rows of that classifier's table.
         dropout: Locked dropout between layers, and dropout before the labels' scores.
         input_dropout: Locked dropout on the embeddings.
         embedding_dropout: Share of the vocabulary dropped whole.
@@ -115,6 +120,8 @@ class TextClassifierOptions:
     pooling: str = "mean+max"
     ngram_order: int = 4
     ngram_buckets: int = 20_000
+    bag_order: int = 0
+    bag_buckets: int = 2**20
     dropout: float = 0.4
     input_dropout: float = 0.1
     embedding_dropout: float = 0.0
@@ -264,6 +271,8 @@ def main() -> int:
     if data.test is not None:
         splits["test"] = data.test
     encoded = {name: Encoded(name, split, model) for name, split in splits.items()}
+    if model.bag is not None:
+        model.bag.count(encoded["training"].rows, encoded["training"].targets)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in encoded.items())
     print(
@@ -274,6 +283,8 @@ def main() -> int:
         print(f"note: {note}")
     model.to(device)
     paces = {} if source is None else _paces(model, options)
+    if model.bag is not None:
+        paces[model.bag.weights] = Pace(BAG_PACE)
     batches = LengthBatches(
         [len(row) for row in encoded["training"].rows], training.batch_size, training.seed, options.batch_tokens
     )
@@ -328,6 +339,7 @@ def _starting_model(
 ) -> TextClassifier:
     values = asdict(options)
     names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "max_length", "label_smoothing"]
+    names += ["bag_order", "bag_buckets"]
     names += [name for name in values if name.endswith("dropout")]
     with as_input_error():
         model = TextClassifier(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
+from torch.nn import functional as F
 
 from zoo.core import CELLS
 from zoo.data import TextTokenizer
@@ -33,6 +34,14 @@ def make_with_tokenizer(**options):
     return make(vocab_size=TOKENIZER.vocab_size, tokenizer=TOKENIZER, **options)
 
 
+def make_with_bag(**options):
+    """Its bag has counted some texts."""
+    model = make_with_tokenizer(bag_order=2, bag_buckets=60, **options)
+    rows, targets = [torch.tensor(TOKENIZER.encode(TEXT[n : n + 20])) for n in range(30)], torch.arange(30) % 3
+    model.bag.count(rows, F.one_hot(targets).float() if model.multi_label else targets)
+    return model
+
+
 def gradients(model, loss):
     names, parameters = zip(*model.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
@@ -51,7 +60,8 @@ def batch_of(rows, targets):
 def test_scores_loss_and_gradients_are_those_of_each_text_alone(pooling, data, cell):
     """Any lengths, any padding, any order: the batch's loss and gradients are the means over its texts."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
-    model = make(cell=cell, pooling=pooling, num_layers=2, residual=data.draw(st.booleans())).double()
+    model = make(cell=cell, pooling=pooling, num_layers=2, residual=data.draw(st.booleans()), bag_order=2).double()
+    model.bag.count([torch.arange(VOCABULARY)[n:] for n in range(9)], torch.arange(9) % 3)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
     targets = [n % 3 for n in range(len(rows))]
@@ -207,6 +217,27 @@ def test_weights_sum_to_what_the_text_adds_to_the_log_odds(multi_label):
     assert explanation.probability == pytest.approx(float(p[0]))
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_bag_of_ngrams_speaks_for_itself_and_in_explanations(multi_label):
+    model = make_with_bag(multi_label=multi_label, pooling="mean+last").eval()
+    tokens, lengths = torch.tensor([TOKENIZER.encode("the fox")]), torch.tensor([7])
+    with torch.no_grad():
+        network, bag = model._both_scores(tokens, lengths)
+        assert torch.equal(model(tokens, lengths), network + bag)
+        targets = torch.tensor([[1.0, 0.0, 1.0]]) if multi_label else torch.tensor([2])
+        cross_entropy = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
+        expected = cross_entropy(network, targets) + cross_entropy(bag, targets)
+        torch.testing.assert_close(model.loss(TextBatch(tokens, lengths, targets)), expected)
+
+        explanation = model.explain("the fox")
+        number = LABELS.index(explanation.label)
+        empty = model._scores(torch.zeros(1, 7, 6), lengths)[0] + model.bag.bias
+        with_text, without = (float(model._log_odds(scores, number)) for scores in (network + bag, empty))
+    assert sum(explanation.weights) == pytest.approx(with_text - without, rel=1e-2)
+    assert explanation.probability == pytest.approx(model.classify("the fox").probability, abs=1e-5)
+    assert len({round(weight, 6) for weight in explanation.weights}) > 4
+
+
 def test_a_token_that_the_model_does_not_look_at_weighs_nothing():
     model = make_with_tokenizer(pooling="max", ngram_order=1)
     with torch.no_grad():
@@ -243,7 +274,7 @@ def test_classify_leaves_the_mode_as_it_was():
 
 def test_saved_and_loaded_it_says_the_same(tmp_path):
     options = {"pooling": "attention+last", "max_length": 9, "class_weights": [1.0, 2.0, 3.0], "multi_label": True}
-    model = make_with_tokenizer(**options, residual=True)
+    model = make_with_bag(**options, residual=True)
     model.save_pretrained(tmp_path)
     loaded = TextClassifier.from_pretrained(tmp_path)
     assert loaded.config == model.config
@@ -270,6 +301,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
         ({"cell": "transformer"}, "cell is 'transformer'"),
         ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"bag_order": 9}, "bag_order is 9"),
     ],
 )
 def test_what_is_wrong_is_named(options, message):

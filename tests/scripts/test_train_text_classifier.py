@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from zoo.core import CELLS
 from zoo.data.labelled_texts import load_labelled_texts
 from zoo.many_to_one import TextClassifier
+from zoo.many_to_one.bag_of_ngrams import BagOfNgrams
 from zoo.one_to_many import TextGenerator
 
 Run = Callable[..., Any]
@@ -112,7 +113,7 @@ def test_every_cell_trains(train_classifier: Run, tmp_path: Path, cell: str, opt
 def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     train_classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"max_steps": 12, "evaluations": 4, "word_dropout": 0.2}
+    options = {"max_steps": 12, "evaluations": 4, "word_dropout": 0.2, "bag_order": 2, "bag_buckets": 500}
     assert train_classifier(tmp_path / "whole", **options).code == 0
 
     stop_at(monkeypatch, 8)
@@ -121,6 +122,19 @@ def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     result = train_classifier(tmp_path / "cut", "--resume", **options)
     assert result.code == 0, result
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_bag_of_ngrams_has_counted_the_training_texts_and_learns(
+    train_classifier: Run, tmp_path: Path, reviews: Path
+) -> None:
+    options = {"bag_order": 2, "bag_buckets": 500, "max_steps": 3}
+    assert train_classifier(tmp_path / "run", **options).code == 0
+    model = TextClassifier.from_pretrained(tmp_path / "run")
+    data = load_labelled_texts(str(reviews)).train
+    fresh = BagOfNgrams(2, 2, 500)
+    fresh.count(model.encode(data.texts), torch.tensor([model.labels.index(label) for (label,) in data.labels]))
+    assert model.bag is not None and torch.equal(model.bag.ratios, fresh.ratios)
+    assert not torch.equal(model.bag.weights, fresh.weights)
 
 
 def test_the_seed_decides(train_classifier: Run, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Embeddings of the last few tokens together: what an n-gram model looks up, as a recurrent network's input."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,10 +10,25 @@ from zoo.core.dropout import check_probability
 
 # One multiplier a position: large and odd, so that the same tokens in another order give another sum.
 _MULTIPLIERS = (1, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5)
-
+MAX_ORDER = len(_MULTIPLIERS)
 
 # Small beside the tokens' own embeddings: an n-gram counts for something once it has been seen.
 INITIAL_SCALE = 0.02
+
+
+def ngram_codes(row: Tensor, order: int) -> Iterator[Tensor]:
+    """A number for each n-gram, n = 1 to `order`, that ends at each token: other n-grams mostly have others.
+
+    `row` is (B, order - 1 + T), the tokens before the first and then the tokens, -1 for none. Yields `order` times
+    (B, T) int64; the remainder by a table's size is a row of it.
+    """
+    steps = row.shape[1] - (order - 1)
+    code = torch.zeros_like(row[:, :steps])
+    for back in range(order):
+        # + 2 so that neither "no token" nor token 0 vanishes from the sum.
+        code = code + (row[:, order - 1 - back : order - 1 - back + steps] + 2) * _MULTIPLIERS[back]
+        # High bits are mixed into the low ones before the remainder is taken.
+        yield code ^ (code >> 15)
 
 
 class NgramEmbedding(nn.Module):
@@ -36,8 +53,8 @@ class NgramEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, embedding_size: int, order: int, buckets: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if not 2 <= order <= len(_MULTIPLIERS):
-            raise ValueError(f"ngram_order is {order}, but must be from 2 to {len(_MULTIPLIERS)} (or 1 for none)")
+        if not 2 <= order <= MAX_ORDER:
+            raise ValueError(f"ngram_order is {order}, but must be from 2 to {MAX_ORDER} (or 1 for none)")
         if buckets < 1:
             raise ValueError(f"ngram_buckets is {buckets}, but must be at least 1")
         check_probability("ngram_dropout", dropout)
@@ -65,19 +82,13 @@ class NgramEmbedding(nn.Module):
         """
         steps = tokens.shape[1]
         row = torch.cat([recent.T, tokens], dim=1)
-        code = torch.zeros_like(tokens)
         embedded = tokens.new_zeros((), dtype=self.tables[0].dtype)
-        for back in range(self.order):
-            # + 2 so that neither "no token" nor token 0 vanishes from the sum.
-            code = code + (row[:, self.order - 1 - back : self.order - 1 - back + steps] + 2) * _MULTIPLIERS[back]
-            if back:
-                table = self.tables[back - 1]
-                # High bits are mixed into the low ones before the remainder is taken.
-                index = (code ^ (code >> 15)) % table.shape[0]
-                found = F.embedding(index, table)
-                if self.training and self.dropout > 0:
-                    found = found * F.dropout(found.new_ones(*tokens.shape, 1), self.dropout)
-                embedded = embedded + found
+        _, *codes = ngram_codes(row, self.order)
+        for code, table in zip(codes, self.tables, strict=True):
+            found = F.embedding(code % table.shape[0], table)
+            if self.training and self.dropout > 0:
+                found = found * F.dropout(found.new_ones(*tokens.shape, 1), self.dropout)
+            embedded = embedded + found
         if lengths is None:
             return embedded, row[:, steps:].T
         last = lengths.to(tokens.device)[:, None] + torch.arange(self.order - 1, device=tokens.device)

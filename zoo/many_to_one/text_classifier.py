@@ -14,6 +14,7 @@ from zoo.core.embedding import TokenEmbedding
 from zoo.core.pooling import Pooling
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
+from zoo.many_to_one.bag_of_ngrams import BagOfNgrams
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 # Texts are classified so many tokens, padding included, at a time.
@@ -91,6 +92,11 @@ class TextClassifier(PretrainedModel):
         pooling: one or several of `last`, `mean`, `max` and `attention`, joined by `+`; see `Pooling`.
         max_length: longest text in tokens; of a longer one the first quarter of that and the last three are kept.
         ngram_order, ngram_buckets: see `TokenEmbedding`.
+        bag_order, bag_buckets: of a `BagOfNgrams` beside the network, whose scores are added to the network's; 0 for
+            none. The two are trained side by side, each by its own loss, or the bag, which is quick to know the
+            training texts by heart, would leave the network nothing to learn (Mesnil et al., "Ensemble of generative
+            and discriminative techniques for sentiment analysis of movie reviews", 2014). Before training, `bag.count`
+            must see the training texts.
         dropout: locked dropout between layers, and dropout on the pooled vector.
         input_dropout: locked dropout on the embedded tokens.
         embedding_dropout: share of the vocabulary whose embeddings are dropped whole, a draw a batch.
@@ -122,6 +128,8 @@ class TextClassifier(PretrainedModel):
         max_length: int | None = None,
         ngram_order: int = 1,
         ngram_buckets: int = 20_000,
+        bag_order: int = 0,
+        bag_buckets: int = 2**20,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
@@ -156,6 +164,8 @@ class TextClassifier(PretrainedModel):
             "max_length": max_length,
             "ngram_order": ngram_order,
             "ngram_buckets": ngram_buckets,
+            "bag_order": bag_order,
+            "bag_buckets": bag_buckets,
             "dropout": dropout,
             "input_dropout": input_dropout,
             "embedding_dropout": embedding_dropout,
@@ -195,6 +205,7 @@ class TextClassifier(PretrainedModel):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.pooling.output_size, len(labels))
         nn.init.zeros_(self.output.bias)
+        self.bag = BagOfNgrams(len(labels), bag_order, bag_buckets, multi_label) if bag_order else None
         # Not saved: config.json has them.
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.class_weights: Tensor | None
@@ -202,8 +213,16 @@ class TextClassifier(PretrainedModel):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (B, T) padded on the right, lengths (B,) -> a score for each label (B, C), float32."""
+        scores, bag_scores = self._both_scores(tokens, lengths)
+        return scores if bag_scores is None else scores + bag_scores
+
+    def _both_scores(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The network's scores and the bag's, each (B, C)."""
         embedded, _ = self.embedding(tokens, None, lengths)
-        return self._scores(embedded, lengths)[0]
+        scores, _ = self._scores(embedded, lengths)
+        if self.bag is None:
+            return scores, None
+        return scores, self.bag(tokens, lengths.to(tokens.device)).sum(dim=1) + self.bag.bias
 
     def _scores(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, C), and the core's outputs (B, T, D·H) that they come from."""
@@ -217,16 +236,23 @@ class TextClassifier(PretrainedModel):
     def loss(self, batch: TextBatch) -> Tensor:
         """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels.
 
+        With a bag of n-grams it is the network's and the bag's (without label smoothing), added up.
+
         Raises ValueError for a batch of no texts, which has no mean.
         """
         if not len(batch.targets):
             raise ValueError("the batch has no texts, but must have at least one to take the mean of")
-        scores, targets = self(batch.tokens, batch.lengths), batch.targets
+        scores, bag_scores = self._both_scores(batch.tokens, batch.lengths)
+        loss = self._loss(scores, batch.targets, self.label_smoothing)
+        # Smoothed labels make the bag worse: 87.9 % of IMDb's reviews of held-out films instead of 89.1 %.
+        return loss if bag_scores is None else loss + self._loss(bag_scores, batch.targets, 0.0)
+
+    def _loss(self, scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
         if self.multi_label:
-            smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            smooth = targets * (1 - smoothing) + smoothing / 2
             return F.binary_cross_entropy_with_logits(scores, smooth.to(scores.dtype), pos_weight=weights)
-        return F.cross_entropy(scores, targets, weights, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(scores, targets, weights, label_smoothing=smoothing)
 
     def loss_weight(self, batch: TextBatch) -> float:
         """What `loss` is a mean over: the texts, each by its label's weight if it has one label that has a weight."""
@@ -308,26 +334,35 @@ class TextClassifier(PretrainedModel):
         with evaluating(self), torch.no_grad():
             embedded = self.embedding(tokens, None, lengths)[0]
             scores, outputs = self._scores(embedded, lengths)
+            bag = scores.new_zeros(*tokens.shape, len(self.labels))
+            if self.bag is not None:
+                bag, scores = self.bag(tokens, lengths), scores + self.bag.bias
+            scores = scores + bag.sum(dim=1)
             number = int(scores[0].argmax())
             probability = float(self._to_probabilities(scores)[0, number])
             if by_attention:
                 weights = self.pooling.attention_weights(outputs, lengths)[0]
             else:
-                weights = self._integrated_gradients(embedded, lengths, number)
+                weights = self._integrated_gradients(embedded, bag, lengths, number)
         method = "attention" if by_attention else "integrated gradients"
         pieces = self.require_tokenizer().pieces(text)
         kept = tuple(pieces[place] for place in self.shorten(torch.arange(len(pieces))).tolist())
         return Explanation(self.labels[number], probability, kept, tuple(weights.tolist()), method)
 
-    def _integrated_gradients(self, embedded: Tensor, lengths: Tensor, number: int) -> Tensor:
-        """Embedded text (1, T, E), lengths (1,), number of the label -> (T,)."""
+    def _integrated_gradients(self, embedded: Tensor, bag: Tensor, lengths: Tensor, number: int) -> Tensor:
+        """Embedded text (1, T, E), the bag's part of each (1, T, C), lengths (1,), number of the label -> (T,)."""
         # The middles of equal steps on the way from zero to the text.
-        shares = (torch.arange(INTEGRATION_STEPS, device=embedded.device) + 0.5) / INTEGRATION_STEPS
+        shares = (torch.arange(INTEGRATION_STEPS, device=embedded.device) + 0.5)[:, None, None] / INTEGRATION_STEPS
         with torch.enable_grad():
-            path = (shares[:, None, None] * embedded).to(embedded.dtype).requires_grad_()
+            path, bag_path = ((shares * part).to(part.dtype).requires_grad_() for part in (embedded, bag))
             scores, _ = self._scores(path, lengths.expand(len(path)))
-            (gradients,) = torch.autograd.grad(self._log_odds(scores, number).sum(), path)
-        return (gradients.mean(dim=0) * embedded[0]).sum(dim=-1)
+            scores = scores + bag_path.sum(dim=1) + (0 if self.bag is None else self.bag.bias)
+            gradients = torch.autograd.grad(self._log_odds(scores, number).sum(), [path, bag_path])
+        of_network, of_bag = (
+            (gradient.mean(dim=0) * part[0]).sum(dim=-1)
+            for gradient, part in zip(gradients, (embedded, bag), strict=True)
+        )
+        return of_network + of_bag
 
     def _log_odds(self, scores: Tensor, number: int) -> Tensor:
         """log p / (1 - p) of one label, (N, C) -> (N,): a score alone says nothing if all labels' rise with it."""
