@@ -283,6 +283,11 @@ def test_images_are_not_read(tmp_path: Path) -> None:
             '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1, "bbox": []}]}',
             "annotations, object 1 has no 'image_id' or no 'caption'",
         ),
+        (
+            "captions.json",
+            '{"images": [{"id": 1, "file_name": " "}], "annotations": [{"image_id": 1, "caption": "a"}]}',
+            "images, object 1: the file name is empty",
+        ),
         ("captions.json", '{"images": [', "malformed JSON"),
         ("captions.json", '{"images": []}', "has no column 'file_name' or 'image'"),
         ("captions.txt", "image,caption\n0.png,\udcff\n", "not UTF-8"),

@@ -166,8 +166,10 @@ def _read_coco(path: Path, coco: dict[str, Any]) -> Iterator[NamedCaptions]:
             image, text = (item.get(key) if isinstance(item, dict) else None for key in keys)
             if not isinstance(image, int | str) or not isinstance(text, str):
                 raise InputError(f"{place} has no {keys[0]!r} or no {keys[1]!r}: expected COCO's captions")
+            if kind == "images" and not text.strip():
+                raise InputError(f"{place}: the file name is empty: expected the name of an image")
             if kind == "images":
-                names[image] = text
+                names[image] = text.strip()
             elif image not in names:
                 raise InputError(
                     f"{place} is of image {image}, which is not among the images: expected COCO's captions"
