@@ -78,8 +78,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "input_dropout": 0.1,
         "embedding_dropout": 0.1,
         "bag_order": 2,
-        "optimizer": "adamw",
-        "learning_rate": 0.002,
         "validation_fraction": 0.05,
         "max_minutes": 18,
         "evaluations": 6,
