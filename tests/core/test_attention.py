@@ -52,6 +52,20 @@ def test_attention_equals_its_papers_equations_over_each_rows_own_places(kind):
             assert (weights[row, t, length:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "heads", "parameters"),
+    [
+        ("additive", 1, {"queries.weight", "queries.bias", "energy.weight"}),
+        ("general", 1, set()),
+        ("multihead", 4, {"queries.weight", "queries.bias", "values.weight", "values.bias"}),
+    ],
+)
+def test_each_kind_has_the_heads_and_parameters_of_its_equation(kind, heads, parameters):
+    attention, _, _ = make(kind)
+    assert attention.num_heads == heads
+    assert set(attention.state_dict()) == parameters | {"keys.weight", "output.weight", "output.bias"}
+
+
 @every_kind
 def test_what_stands_in_the_padding_does_not_matter(kind):
     attention, _, queries = make(kind)

@@ -217,6 +217,16 @@ def test_the_same_seed_builds_and_runs_the_same_core(cell):
 
 
 @every_cell
+def test_a_state_of_another_precision_is_taken_in_the_cores(cell):
+    core = RecurrentCore(cell, 4, 5, 2).bfloat16()
+    inputs = torch.randn(3, 6, 4).bfloat16()
+    state = tuple(torch.randn_like(part, dtype=torch.float32).bfloat16() for part in core.initial_state(3))
+    wide = tuple(part.float() for part in state)
+    assert torch.equal(core(inputs, wide)[0], core(inputs, state)[0])
+    assert torch.equal(core.step(inputs[:, 0], wide)[0], core.step(inputs[:, 0], state)[0])
+
+
+@every_cell
 def test_a_state_that_is_a_view_works_as_well_as_a_copy(cell):
     core = RecurrentCore(cell, 4, 5, 2)
     inputs = torch.randn(3, 6, 4)
