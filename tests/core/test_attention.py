@@ -135,6 +135,13 @@ def test_steps_and_chunks_equal_the_whole_target(kind, cell):
     torch.testing.assert_close(torch.cat([first, second], 1), logits, rtol=1e-5, atol=1e-5)
 
 
+def test_all_layers_but_the_lowest_lie_above_the_attention():
+    decoder, _, _ = make_decoder("multihead", num_heads=2, num_layers=4)
+    assert (decoder.core.num_layers, decoder.upper_core.num_layers) == (1, 3)
+    assert decoder.attention.num_heads == 2
+    assert [part.shape for part in decoder.initial_state(5)] == [(4, 5, H)]
+
+
 @every_kind
 def test_each_row_alone_with_its_own_memory_and_length(kind):
     decoder, memory, tokens = make_decoder(kind)

@@ -403,6 +403,12 @@ def products_and_initial(gates, steps, dtype=torch.float64):
     return products, torch.randn(2, 3, generator=generator, dtype=dtype)
 
 
+class AsOnGPU(torch.Tensor):
+    """On the CPU, but takes the way that is meant for a GPU."""
+
+    is_cuda = True
+
+
 every_gates = pytest.mark.parametrize("gates", [scan.MINGRU, scan.MINLSTM], ids=["mingru", "minlstm"])
 
 
@@ -410,7 +416,7 @@ every_gates = pytest.mark.parametrize("gates", [scan.MINGRU, scan.MINLSTM], ids=
 def test_tree_scan_of_the_gpu_and_loop_of_the_cpu_equal_the_plain_scan(steps):
     candidate, z, initial = scan_case(steps)
     expected = plain_scan(candidate, z, initial)
-    tree = scan._scan_tree(1 - z, z * candidate, initial)
+    tree = scan._scan(candidate, z.as_subclass(AsOnGPU), initial).as_subclass(torch.Tensor)
     torch.testing.assert_close(tree, expected, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(scan._scan(candidate, z, initial), expected, rtol=1e-12, atol=1e-13)
 
@@ -419,13 +425,9 @@ def test_tree_scan_of_the_gpu_and_loop_of_the_cpu_equal_the_plain_scan(steps):
 def test_tree_form_of_the_backward_scan_equals_the_loop(steps):
     grad, z, from_later = scan_case(steps)
     keep = 1 - z
-    whole = grad.clone()
-    whole[-1] += from_later
-    # As `_scan_backward` has it for a GPU.
-    shifted = torch.cat([torch.zeros_like(keep[:1]), keep[1:].flip(0)])
-    tree = scan._scan_tree(shifted, whole.flip(0), torch.zeros_like(whole[0])).flip(0)
+    tree = scan._scan_backward(keep, grad.clone().as_subclass(AsOnGPU), from_later)
     loop = scan._scan_backward(keep, grad.clone(), from_later)
-    torch.testing.assert_close(tree, loop, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(tree.as_subclass(torch.Tensor), loop, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 8])
@@ -469,6 +471,16 @@ def test_chunks_inside_a_call_change_nothing(cell, shape, steps, monkeypatch):
             for size in (STEPS, steps)
         )
         assert_same(chunked, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chunk_holds_as_many_steps_as_its_elements_allow_and_on_a_gpu_all(monkeypatch):
+    products = torch.empty(4, 7, 6)
+    for elements, size in ((1, 1), (24, 1), (47, 1), (48, 2), (72, 3), (1000, 7)):
+        monkeypatch.setattr(scan, "CHUNK_ELEMENTS", elements)
+        chunks = scan._chunks(products)
+        assert [step for start, stop in chunks for step in range(start, stop)] == list(range(7))
+        assert chunks[0] == (0, size)
+        assert scan._chunks(products.as_subclass(AsOnGPU)) == [(0, 7)]
 
 
 @settings(max_examples=25, deadline=None)

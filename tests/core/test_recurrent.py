@@ -39,6 +39,11 @@ def test_locked_dropout_draws_one_mask_a_row():
     assert 0.4 < (dropped == 0).float().mean() < 0.6
 
 
+def test_locked_dropout_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"^dropout is 1\.0, but must be at least 0 and below 1"):
+        LockedDropout(1.0)
+
+
 @pytest.mark.parametrize("locked", [True, False])
 def test_dropout_between_layers_is_locked_where_asked(locked):
     core = identity_layers(RecurrentCore("mingru", 30, 30, 2, dropout=0.5, locked_dropout=locked))
