@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
 from zoo.core import CELLS, CellWeights, RecurrentCore, detach, scan
+from zoo.core.fused import gru_sequence
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
 LENGTHS = [4, 1, STEPS, 5]
@@ -137,6 +138,28 @@ def test_bfloat16_autocast_is_near_float32_twin(cell, shape, lengths):
     assert fast["gradient of weight_ih_l0"].dtype == torch.float32
     plain = results_and_gradients(lambda x, s: plain_core(core, x, s, lengths), core, inputs, state)
     assert_near_for_bfloat16(fast, plain)
+
+
+class AsOnGPU(torch.Tensor):
+    """On the CPU, but takes the way that is meant for a GPU."""
+
+    is_cuda = True
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_gru_of_the_gpu_equals_that_of_the_cpu(lengths):
+    core = make_core("gru")
+    lengths = None if lengths is None else torch.tensor(lengths)
+
+    def run(x, state):
+        outputs, (last,) = gru_sequence(x, (state[0][0],), core.layer_weights(0, 0, x.dtype), lengths)
+        outputs, last = outputs.as_subclass(torch.Tensor), last.as_subclass(torch.Tensor)
+        return outputs if lengths is None else outputs[torch.arange(STEPS) < lengths[:, None]], (last,)
+
+    cpu = results_and_gradients(run, core, *make_inputs(core))
+    gpu = results_and_gradients(lambda x, state: run(x.as_subclass(AsOnGPU), state), core, *make_inputs(core))
+    assert_same(gpu, cpu, rtol=1e-4, atol=1e-5)
 
 
 # --- padding ------------------------------------------------------------------------------------------------
@@ -401,12 +424,6 @@ def products_and_initial(gates, steps, dtype=torch.float64):
     blocks = {scan.MINGRU: 2, scan.MINLSTM: 3}[gates]
     products = torch.randn(2, steps, 3 * blocks, generator=generator, dtype=dtype) * 2
     return products, torch.randn(2, 3, generator=generator, dtype=dtype)
-
-
-class AsOnGPU(torch.Tensor):
-    """On the CPU, but takes the way that is meant for a GPU."""
-
-    is_cuda = True
 
 
 every_gates = pytest.mark.parametrize("gates", [scan.MINGRU, scan.MINLSTM], ids=["mingru", "minlstm"])
