@@ -119,6 +119,12 @@ def test_forget_bias_fills_the_forget_gate_alone(cell, forget_bias):
             assert torch.equal(parameter.view(-1, 5), expected), name
 
 
+def test_by_default_the_forget_gate_is_open_and_dropout_is_drawn_at_each_step():
+    core = RecurrentCore("lstm", 4, 5, dropout=0.5)
+    assert core.bias_ih_l0.view(4, 5)[CELLS["lstm"].forget_gate].tolist() == [1.0] * 5
+    assert isinstance(core.dropout, nn.Dropout)
+
+
 def test_the_forget_bias_of_one_makes_lstm_keep_more_of_its_cell():
     kept = []
     for forget_bias in (0.0, 1.0):
