@@ -1,6 +1,6 @@
 """Changes `zoo/core` and `zoo/decoding` in one place at a time, and asks whether the tests notice: mutation testing.
 
-    python tests/mutate.py SHARE SEED     a share of the mutants of each file, such as 0.3, and the seed they are drawn with
+    python tests/mutate.py SHARE SEED     a share of each file's mutants, such as 0.3, and the seed they are drawn with
     mutmut results                        those that survived
     mutmut show NAME                      one of them
 
