@@ -52,6 +52,20 @@ def test_attention_equals_its_papers_equations_over_each_rows_own_places(kind):
             assert (weights[row, t, length:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "heads", "parameters"),
+    [
+        ("additive", 1, {"queries.weight", "queries.bias", "energy.weight"}),
+        ("general", 1, set()),
+        ("multihead", 4, {"queries.weight", "queries.bias", "values.weight", "values.bias"}),
+    ],
+)
+def test_each_kind_has_the_heads_and_parameters_of_its_equation(kind, heads, parameters):
+    attention, _, _ = make(kind)
+    assert attention.num_heads == heads
+    assert set(attention.state_dict()) == parameters | {"keys.weight", "output.weight", "output.bias"}
+
+
 @every_kind
 def test_what_stands_in_the_padding_does_not_matter(kind):
     attention, _, queries = make(kind)
@@ -119,6 +133,13 @@ def test_steps_and_chunks_equal_the_whole_target(kind, cell):
     first, state = decoder(tokens[:, :2], memory=memory)
     second, _ = decoder(tokens[:, 2:], state, memory=memory)
     torch.testing.assert_close(torch.cat([first, second], 1), logits, rtol=1e-5, atol=1e-5)
+
+
+def test_all_layers_but_the_lowest_lie_above_the_attention():
+    decoder, _, _ = make_decoder("multihead", num_heads=2, num_layers=4)
+    assert (decoder.core.num_layers, decoder.upper_core.num_layers) == (1, 3)
+    assert decoder.attention.num_heads == 2
+    assert [part.shape for part in decoder.initial_state(5)] == [(4, 5, H)]
 
 
 @every_kind

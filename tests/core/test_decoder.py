@@ -105,6 +105,20 @@ def test_logits_depend_on_the_past_alone(kind):
     assert (before[:, 5:] != after[:, 5:]).any(dim=-1).all()
 
 
+@every_kind
+def test_loss_is_the_cross_entropy_of_the_scores(kind):
+    decoder, tokens = make_decoder(kind=kind), make_tokens()
+    features, _ = decoder.features(tokens)
+    logits, lengths = decoder.scores(features), torch.tensor([4, 1, 9, 2])
+    own = torch.cat([logits[row, :length] for row, length in enumerate(lengths)])
+    wanted = torch.cat([tokens[row, :length] for row, length in enumerate(lengths)])
+    cross_entropy = nn.functional.cross_entropy
+    torch.testing.assert_close(decoder.loss(features, tokens), cross_entropy(logits.flatten(0, 1), tokens.flatten()))
+    torch.testing.assert_close(decoder.loss(features, tokens, lengths), cross_entropy(own, wanted))
+    smooth = cross_entropy(own, wanted, label_smoothing=0.3)
+    torch.testing.assert_close(decoder.loss(features, tokens, lengths, 0.3), smooth)
+
+
 def test_tied_weights_are_one_tensor():
     decoder = make_decoder(kind="tied")
     assert decoder.output.weight is decoder.embedding.tokens.weight

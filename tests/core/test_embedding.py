@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from zoo.core import RecurrentDecoder
 from zoo.core.embedding import TokenEmbedding
 
 TOKENS = torch.randint(9, (3, 8), generator=torch.Generator().manual_seed(1))
@@ -73,6 +74,13 @@ def test_what_is_wrong_is_named(options, message):
         TokenEmbedding(0, 5)
     with pytest.raises(ValueError, match="embedding_size is 0"):
         TokenEmbedding(9, 0, std=None)
+
+
+def test_embeddings_that_do_not_score_start_at_one_half_whatever_their_width():
+    torch.manual_seed(0)
+    decoder = RecurrentDecoder(vocab_size=1000, embedding_size=64, hidden_size=8)
+    for embedding in (TokenEmbedding(1000, 16), decoder.embedding):
+        torch.testing.assert_close(embedding.tokens.weight.std(), torch.tensor(0.5), rtol=0.03, atol=0)
 
 
 def test_embeddings_that_also_score_start_smaller_the_wider_they_are():

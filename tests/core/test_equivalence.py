@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
 from zoo.core import CELLS, CellWeights, RecurrentCore, detach, scan
+from zoo.core.fused import gru_sequence
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
 LENGTHS = [4, 1, STEPS, 5]
@@ -137,6 +138,28 @@ def test_bfloat16_autocast_is_near_float32_twin(cell, shape, lengths):
     assert fast["gradient of weight_ih_l0"].dtype == torch.float32
     plain = results_and_gradients(lambda x, s: plain_core(core, x, s, lengths), core, inputs, state)
     assert_near_for_bfloat16(fast, plain)
+
+
+class AsOnGPU(torch.Tensor):
+    """On the CPU, but takes the way that is meant for a GPU."""
+
+    is_cuda = True
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_gru_of_the_gpu_equals_that_of_the_cpu(lengths):
+    core = make_core("gru")
+    lengths = None if lengths is None else torch.tensor(lengths)
+
+    def run(x, state):
+        outputs, (last,) = gru_sequence(x, (state[0][0],), core.layer_weights(0, 0, x.dtype), lengths)
+        outputs, last = outputs.as_subclass(torch.Tensor), last.as_subclass(torch.Tensor)
+        return outputs if lengths is None else outputs[torch.arange(STEPS) < lengths[:, None]], (last,)
+
+    cpu = results_and_gradients(run, core, *make_inputs(core))
+    gpu = results_and_gradients(lambda x, state: run(x.as_subclass(AsOnGPU), state), core, *make_inputs(core))
+    assert_same(gpu, cpu, rtol=1e-4, atol=1e-5)
 
 
 # --- padding ------------------------------------------------------------------------------------------------
@@ -410,7 +433,7 @@ every_gates = pytest.mark.parametrize("gates", [scan.MINGRU, scan.MINLSTM], ids=
 def test_tree_scan_of_the_gpu_and_loop_of_the_cpu_equal_the_plain_scan(steps):
     candidate, z, initial = scan_case(steps)
     expected = plain_scan(candidate, z, initial)
-    tree = scan._scan_tree(1 - z, z * candidate, initial)
+    tree = scan._scan(candidate, z.as_subclass(AsOnGPU), initial).as_subclass(torch.Tensor)
     torch.testing.assert_close(tree, expected, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(scan._scan(candidate, z, initial), expected, rtol=1e-12, atol=1e-13)
 
@@ -419,13 +442,9 @@ def test_tree_scan_of_the_gpu_and_loop_of_the_cpu_equal_the_plain_scan(steps):
 def test_tree_form_of_the_backward_scan_equals_the_loop(steps):
     grad, z, from_later = scan_case(steps)
     keep = 1 - z
-    whole = grad.clone()
-    whole[-1] += from_later
-    # As `_scan_backward` has it for a GPU.
-    shifted = torch.cat([torch.zeros_like(keep[:1]), keep[1:].flip(0)])
-    tree = scan._scan_tree(shifted, whole.flip(0), torch.zeros_like(whole[0])).flip(0)
+    tree = scan._scan_backward(keep, grad.clone().as_subclass(AsOnGPU), from_later)
     loop = scan._scan_backward(keep, grad.clone(), from_later)
-    torch.testing.assert_close(tree, loop, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(tree.as_subclass(torch.Tensor), loop, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 8])
@@ -469,6 +488,16 @@ def test_chunks_inside_a_call_change_nothing(cell, shape, steps, monkeypatch):
             for size in (STEPS, steps)
         )
         assert_same(chunked, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chunk_holds_as_many_steps_as_its_elements_allow_and_on_a_gpu_all(monkeypatch):
+    products = torch.empty(4, 7, 6)
+    for elements, size in ((1, 1), (24, 1), (47, 1), (48, 2), (72, 3), (1000, 7)):
+        monkeypatch.setattr(scan, "CHUNK_ELEMENTS", elements)
+        chunks = scan._chunks(products)
+        assert [step for start, stop in chunks for step in range(start, stop)] == list(range(7))
+        assert chunks[0] == (0, size)
+        assert scan._chunks(products.as_subclass(AsOnGPU)) == [(0, 7)]
 
 
 @settings(max_examples=25, deadline=None)

@@ -91,6 +91,26 @@ def test_it_is_the_sum_of_one_row_of_each_table():
     assert (distances < 1e-7).sum() == 1
 
 
+def test_known_ngrams_keep_their_rows():
+    # Saved weights mean something only as long as each n-gram is looked up in the row it was trained in.
+    embedding = NgramEmbedding(1000, 1, 8, 1009)
+    rows = []
+    for table in embedding.tables:
+        for other in embedding.tables:
+            other.data.zero_()
+        table.data[:, 0] = torch.arange(1009)
+        rows.append(embed(embedding, [[5, 900, 0, 77, 31, 4, 12, 999]])[0][0, :, 0].int().tolist())
+    assert rows == [
+        [830, 838, 582, 587, 38, 47, 111, 902],
+        [369, 212, 521, 502, 905, 692, 203, 214],
+        [834, 351, 308, 939, 595, 662, 998, 332],
+        [183, 822, 43, 604, 226, 898, 77, 408],
+        [395, 473, 507, 820, 630, 265, 960, 125],
+        [86, 225, 654, 794, 387, 1005, 880, 400],
+        [49, 146, 156, 113, 741, 598, 951, 645],
+    ]
+
+
 def test_hash_spreads_ngrams_over_the_tables():
     vocabulary = 60
     torch.manual_seed(0)

@@ -51,6 +51,28 @@ def test_autocast_gives_bfloat16_products_and_float32_weight_gradients():
         assert (grad - expected).norm() < 2e-2 * expected.norm()
 
 
+def test_bfloat16_features_are_scored_with_float32_weights():
+    (features, weight, bias), targets = random_arguments(50, 16, 40, torch.float32)
+    low = features.detach().bfloat16().requires_grad_()
+    ours = linear_cross_entropy(low, weight, bias, targets)
+    theirs = plain(features, weight, bias, targets)
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
+    grads = torch.autograd.grad(ours, [low, weight, bias])
+    assert [grad.dtype for grad in grads] == [torch.bfloat16, torch.float32, torch.float32]
+    for grad, expected in zip(grads, torch.autograd.grad(theirs, [features, weight, bias]), strict=True):
+        assert (grad.float() - expected).norm() < 2e-2 * expected.norm()
+
+
+def test_gradients_of_bfloat16_weights_are_added_up_in_float32(monkeypatch):
+    monkeypatch.setattr(output, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(output, "MIN_ROWS", 1)
+    # 1,000 times the same: in bfloat16 a sum no longer grows where what is added is 1 part in 256 of it.
+    tensors = [torch.ones(1000, 1), torch.zeros(2, 1), torch.zeros(2)]
+    tensors = [tensor.bfloat16().requires_grad_() for tensor in tensors]
+    linear_cross_entropy(*tensors, torch.zeros(1000, dtype=torch.long)).backward()
+    assert tensors[1].grad.flatten().tolist() == tensors[2].grad.tolist() == [-0.5, 0.5]
+
+
 def test_no_gradient_is_made_where_none_is_wanted():
     tensors, targets = random_arguments(7, 3, 5)
     with torch.no_grad(), profile() as record:

@@ -52,6 +52,20 @@ def test_a_memory_is_looked_at(attention):
     assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
 
 
+@pytest.mark.parametrize("options", [{}, {"attention": "general", "memory_size": 10}])
+def test_a_step_reads_no_weights_of_the_decoders_layers_and_output(options):
+    decoder = make(num_layers=3, **options)
+    packed = PackedDecoder(decoder)
+    memory = decoder.memory(torch.randn(4, 5, 10), torch.tensor([5, 3, 1, 2])) if options else None
+    tokens, state = torch.tensor([1, 2, 3, 4]), decoder.initial_state(4)
+    expected, _ = packed.step(tokens, state, memory)
+    with torch.no_grad():
+        for module in (decoder.core, decoder.output, *([decoder.upper_core] if options else [])):
+            for parameter in module.parameters():
+                parameter.zero_()
+    assert torch.equal(packed.step(tokens, state, memory)[0], expected)
+
+
 def test_prompts_are_read_by_the_decoder_itself():
     decoder = make()
     tokens, lengths = torch.randint(40, (2, 5)), torch.tensor([5, 3])

@@ -54,6 +54,15 @@ def test_several_kinds_are_joined_in_order():
     assert torch.equal(pooled[:, 6:], make("mean")(outputs, lengths))
 
 
+def test_all_kinds_together_and_their_parameters():
+    pooling = make(*POOLINGS)
+    assert pooling.output_size == 24
+    assert pooling(torch.randn(3, 4, 6), torch.tensor([4, 1, 3])).shape == (3, 24)
+    # A bias on u·tanh(W h + b) would be the same for all steps, and so for nothing.
+    assert set(pooling.state_dict()) == {"attention.weight", "attention.bias", "context.weight"}
+    assert not make("mean", "max", "last").state_dict()
+
+
 def test_attention_weights_are_shares_of_the_rows_own_steps():
     weights = make("attention").attention_weights(torch.randn(2, 5, 6), torch.tensor([3, 5]))
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))

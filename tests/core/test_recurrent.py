@@ -39,6 +39,11 @@ def test_locked_dropout_draws_one_mask_a_row():
     assert 0.4 < (dropped == 0).float().mean() < 0.6
 
 
+def test_locked_dropout_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"^dropout is 1\.0, but must be at least 0 and below 1"):
+        LockedDropout(1.0)
+
+
 @pytest.mark.parametrize("locked", [True, False])
 def test_dropout_between_layers_is_locked_where_asked(locked):
     core = identity_layers(RecurrentCore("mingru", 30, 30, 2, dropout=0.5, locked_dropout=locked))
@@ -112,6 +117,12 @@ def test_forget_bias_fills_the_forget_gate_alone(cell, forget_bias):
             if "bias_ih" in name and CELLS[cell].forget_gate is not None:
                 expected[CELLS[cell].forget_gate] = forget_bias
             assert torch.equal(parameter.view(-1, 5), expected), name
+
+
+def test_by_default_the_forget_gate_is_open_and_dropout_is_drawn_at_each_step():
+    core = RecurrentCore("lstm", 4, 5, dropout=0.5)
+    assert core.bias_ih_l0.view(4, 5)[CELLS["lstm"].forget_gate].tolist() == [1.0] * 5
+    assert isinstance(core.dropout, nn.Dropout)
 
 
 def test_the_forget_bias_of_one_makes_lstm_keep_more_of_its_cell():
@@ -214,6 +225,16 @@ def test_the_same_seed_builds_and_runs_the_same_core(cell):
         core = RecurrentCore(cell, 4, 5, 2, dropout=0.3, locked_dropout=True)
         results.append(core(torch.randn(3, 6, 4))[0])
     assert torch.equal(*results)
+
+
+@every_cell
+def test_a_state_of_another_precision_is_taken_in_the_cores(cell):
+    core = RecurrentCore(cell, 4, 5, 2).bfloat16()
+    inputs = torch.randn(3, 6, 4).bfloat16()
+    state = tuple(torch.randn_like(part, dtype=torch.float32).bfloat16() for part in core.initial_state(3))
+    wide = tuple(part.float() for part in state)
+    assert torch.equal(core(inputs, wide)[0], core(inputs, state)[0])
+    assert torch.equal(core.step(inputs[:, 0], wide)[0], core.step(inputs[:, 0], state)[0])
 
 
 @every_cell

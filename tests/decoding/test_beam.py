@@ -225,6 +225,16 @@ def test_a_higher_length_penalty_finds_longer_ones():
     assert lengths[0] < lengths[1] < lengths[2]
 
 
+def test_the_end_may_come_first_unless_it_is_told_not_to():
+    decoder = HashDecoder()
+    decoder.table[:, END] = 50.0
+    logits, state = prefill(decoder, [[1]])
+    ((one,),) = beam_search(decoder, logits, state, end_id=END, max_new_tokens=4, options=BeamOptions())
+    assert one.tokens == () and one.finished
+    ((one,),) = search(decoder, [[1]], min_new_tokens=1)
+    assert len(one.tokens) == 1 and one.finished
+
+
 def test_a_long_hypothesis_that_wins_by_its_length_only_is_waited_for():
     class Chain:
         """Ends at once with probability 0.6, else, for sure, after six tokens."""
@@ -470,6 +480,7 @@ def test_nothing_of_what_was_given_is_changed():
         ({"n_best": 0}, "n_best is 0, but must be from 1 to num_beams, 5"),
         ({"num_beams": 3, "n_best": 4}, "n_best is 4, but must be from 1 to num_beams, 3"),
         ({"length_penalty": -0.1}, r"length_penalty is -0.1, but must be from 0 \(none\) to 10"),
+        ({"length_penalty": 10.5}, "length_penalty is 10.5, but must be"),
         ({"length_penalty": float("inf")}, "length_penalty is inf, but must be"),
         ({"length_penalty": float("nan")}, "length_penalty is nan, but must be"),
         ({"no_repeat_ngram_size": 0}, "no_repeat_ngram_size is 0, but must be at least 1"),

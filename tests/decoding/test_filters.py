@@ -96,6 +96,11 @@ def test_filters_on_four_known_probabilities(options, expected):
     assert {token for token, _ in kept_tokens(logits, SamplingOptions(**options))} == expected
 
 
+@pytest.mark.parametrize(("top_p", "kept"), [(0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.76, 4)])
+def test_as_few_tokens_are_kept_as_reach_p_exactly_and_of_equals_the_first(top_p, kept):
+    assert [token for token, _ in kept_tokens([1.0] * 4, SamplingOptions(top_p=top_p))] == list(range(kept))
+
+
 def test_candidates_are_few_columns_best_first():
     logits = torch.randn(5, 100)
     left, tokens = candidates(logits, SamplingOptions(top_k=7, top_p=0.9))
