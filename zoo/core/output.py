@@ -78,7 +78,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 bias_grad += grad.sum(dim=0)
                 grad = grad.to(dtype)
                 features_grad[start : start + rows] = grad @ used
-                weight_grad += grad.T @ x
+                if dtype == sums:
+                    weight_grad.addmm_(grad.T, x)  # without the product as another tensor of (V, H)
+                else:
+                    weight_grad += grad.T @ x
         if needs_grad:
             ctx.save_for_backward(features_grad, weight_grad, bias_grad)
             ctx.count = count
