@@ -10,16 +10,13 @@ batch that any of the processes saw must be those of the unbroken run, bit for b
 are forks of this one, which has everything imported, and each runs its script's `main`. Needs Linux.
 """
 
-import importlib.util
 import json
 import random
 import shutil
 import signal
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors import safe_open
@@ -27,10 +24,10 @@ from safetensors import safe_open
 from benchmarks.observed_process import Process
 from benchmarks.run_differences import differences
 from benchmarks.small_data import write_data
+from benchmarks.training_runs import arguments, load
 from zoo.command_line import parse_options, run_script
 from zoo.errors import InputError
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 EVERY_RUN = {"device": "cpu", "precision": "float32", "evaluations": 6, "save_minutes": 1e-6, "dropout": 0.2}
 SMALL = {"hidden_size": 8, "embedding_size": 8, "batch_size": 8}
 IMAGES = {"image_size": 16, "augment": "shift"}
@@ -129,7 +126,7 @@ class Campaign:
         run = EVERY_RUN | RUNS[script] | {"max_steps": options.steps, "data": data / str(RUNS[script]["data"])}
         if script == "train_image_classifier":
             run["dropout"] = 0.1
-        self.options = [part for name, value in run.items() for part in (f"--{name}", str(value))]
+        self.options = arguments(run)
         self.unbroken = self.folder / "unbroken"
         started = time.monotonic()
         process = self._start(self.unbroken, ["--out", str(self.unbroken), *self.options], None)
@@ -223,16 +220,6 @@ def damage(file: Path, dice: random.Random) -> bytes:
         content[place] ^= 1 << dice.randrange(8)
     file.write_bytes(content)
     return bytes(content)
-
-
-def load(script: str) -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location(script, SCRIPTS / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def warm_up() -> None:

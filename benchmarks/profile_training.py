@@ -3,7 +3,7 @@
     python -m benchmarks.profile_training --script train_text_generator --options "--data input.txt --batch_size 64"
 
 The script runs as it is, in this process, with the options given, until enough steps have been profiled. Products are
-set beside the rate of one large product in the precision of the run, measured just before: their share of that is how
+set beside the rate of one large product in the precision of the run, measured just after: their share of that is how
 near they are to the machine's limit, and their share of the step bounds what everything else can still bring.
 """
 
@@ -20,9 +20,9 @@ from unittest.mock import patch
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.kill_and_resume import load
 from benchmarks.machine import Limits, describe
 from benchmarks.tables import markdown_head, markdown_row
+from benchmarks.training_runs import load
 from zoo.command_line import parse_options, run_script
 from zoo.device import Precision
 from zoo.errors import InputError

@@ -27,9 +27,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.kill_and_resume import RUNS, load
+from benchmarks.kill_and_resume import RUNS
 from benchmarks.small_data import write_data
 from benchmarks.tables import markdown_head, markdown_row
+from benchmarks.training_runs import arguments, load
 from zoo.command_line import parse_options, run_script
 from zoo.errors import InputError
 from zoo.many_to_one import TextClassifier
@@ -113,9 +114,8 @@ def train_and_use(script: str, module: Any, options: SoakOptions) -> None:
     values = RUNS[script] | {key: value for key, value in LARGER.items() if key in RUNS[script]}
     values |= {"data": options.out / "data" / str(values["data"]), "out": run, "overwrite": "true"}
     values |= {"max_steps": options.steps, "evaluations": 2}
-    arguments = [part for name, value in values.items() for part in (f"--{name}", str(value))]
     printed = io.StringIO()
-    with patch.object(sys, "argv", [script, *arguments]), contextlib.redirect_stdout(printed):
+    with patch.object(sys, "argv", [script, *arguments(values)]), contextlib.redirect_stdout(printed):
         code = module.main()
     if code:
         raise InputError(f"{script} ended with exit code {code}:\n{printed.getvalue()}")

@@ -1,8 +1,12 @@
 """Reading gzipped files whose content may be made to fill the memory."""
 
 import gzip
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
 
+from zoo.data.lines import reading
 from zoo.errors import InputError
 
 MAX_RATIO = 100
@@ -34,3 +38,14 @@ class Gunzipped(gzip.GzipFile):
                 "of texts, not one that was made to fill the memory; if it is all right, unpack it with gunzip"
             )
         return line
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file, open for reading bytes: what is in it, if its name ends in .gz. Raises InputError if it cannot be."""
+    with reading(str(path), 1):
+        stored: BinaryIO = path.open("rb")
+    with stored:
+        gzipped = path.name.lower().endswith(".gz")
+        # typeshed does not know that a GzipFile is a BinaryIO in all that matters.
+        yield cast(BinaryIO, Gunzipped(stored, str(path))) if gzipped else stored

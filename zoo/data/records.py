@@ -9,11 +9,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from zoo.data.gunzipped import Gunzipped
+from zoo.data.gunzipped import opened
 from zoo.data.json_records import is_json_array, json_array, json_lines
-from zoo.data.lines import MAX_CHARACTERS, read_lines, reading, too_long
+from zoo.data.lines import MAX_CHARACTERS, read_lines, too_long
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def read_records(path: Path, columns: Sequence[str] | None = None) -> Iterator[R
 
 def _read_text(path: Path, suffix: str, columns: Sequence[str] | None) -> Iterator[Record]:
     name = str(path)
-    with reading(name, 1):
-        stored: BinaryIO = path.open("rb")
-    with stored:
-        gzipped = path.name.lower().endswith(".gz")
-        # typeshed does not know that a GzipFile is a BinaryIO in all that matters.
-        file = cast(BinaryIO, Gunzipped(stored, name)) if gzipped else stored
+    with opened(path) as file:
         if suffix == ".csv":
             yield from _table(_csv_rows(file, name), name, columns)
         elif suffix == ".tsv":

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from zoo.data.gunzipped import Gunzipped
+from zoo.data.gunzipped import opened
 from zoo.data.json_records import refuse_null_rows
-from zoo.data.lines import reading
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,13 +80,9 @@ def reading_rows(source: str) -> Iterator[None]:
 def _check_json(path: Path) -> None:
     """Look for what no reader would refuse but end the process."""
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        name = file.name.lower()
-        if name.endswith(JSON_SUFFIXES) and file.is_file():
-            with reading(str(file), 1):
-                stored: BinaryIO = file.open("rb")
-            with stored:
-                gzipped = name.endswith(".gz")
-                refuse_null_rows(cast(BinaryIO, Gunzipped(stored, str(file))) if gzipped else stored, str(file))
+        if file.name.lower().endswith(JSON_SUFFIXES) and file.is_file():
+            with opened(file) as content:
+                refuse_null_rows(content, str(file))
 
 
 def _load(source: str, *arguments: str | None, **options: Any) -> "dict[str, Dataset]":

@@ -244,7 +244,7 @@ class TextClassifier(PretrainedModel):
             raise ValueError("the batch has no texts, but must have at least one to take the mean of")
         scores, bag_scores = self._both_scores(batch.tokens, batch.lengths)
         loss = self._loss(scores, batch.targets, self.label_smoothing)
-        # Smoothed labels make the bag worse: 87.9 % of IMDb's reviews of held-out films instead of 89.1 %.
+        # Smoothed labels make the bag worse: after 1,200 steps 88.0 % of IMDb's held-out films' reviews, not 89.1 %.
         return loss if bag_scores is None else loss + self._loss(bag_scores, batch.targets, 0.0)
 
     def _loss(self, scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -336,8 +336,8 @@ class TextClassifier(PretrainedModel):
             scores, outputs = self._scores(embedded, lengths)
             bag = scores.new_zeros(*tokens.shape, len(self.labels))
             if self.bag is not None:
-                bag, scores = self.bag(tokens, lengths), scores + self.bag.bias
-            scores = scores + bag.sum(dim=1)
+                bag = self.bag(tokens, lengths)
+            scores = self._with_bag(scores, bag)
             number = int(scores[0].argmax())
             probability = float(self._to_probabilities(scores)[0, number])
             if by_attention:
@@ -356,13 +356,18 @@ class TextClassifier(PretrainedModel):
         with torch.enable_grad():
             path, bag_path = ((shares * part).to(part.dtype).requires_grad_() for part in (embedded, bag))
             scores, _ = self._scores(path, lengths.expand(len(path)))
-            scores = scores + bag_path.sum(dim=1) + (0 if self.bag is None else self.bag.bias)
-            gradients = torch.autograd.grad(self._log_odds(scores, number).sum(), [path, bag_path])
+            log_odds = self._log_odds(self._with_bag(scores, bag_path), number)
+            gradients = torch.autograd.grad(log_odds.sum(), [path, bag_path])
         of_network, of_bag = (
             (gradient.mean(dim=0) * part[0]).sum(dim=-1)
             for gradient, part in zip(gradients, (embedded, bag), strict=True)
         )
         return of_network + of_bag
+
+    def _with_bag(self, scores: Tensor, bag: Tensor) -> Tensor:
+        """The network's scores (N, C) and the bag's part of each token (N, T, C), zero without a bag -> (N, C)."""
+        scores = scores + bag.sum(dim=1)
+        return scores if self.bag is None else scores + self.bag.bias
 
     def _log_odds(self, scores: Tensor, number: int) -> Tensor:
         """log p / (1 - p) of one label, (N, C) -> (N,): a score alone says nothing if all labels' rise with it."""
