@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from benchmarks import kill_and_resume as benchmark
 
@@ -23,7 +22,6 @@ def one_thread() -> Iterator[None]:
     """A fork has none of its parent's other threads, and must not wait for them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    AcceleratorState._reset_state(True)
     yield
     torch.set_num_threads(threads)
 

@@ -225,9 +225,6 @@ def script(name: str) -> ModuleType:
 
 
 def command_line(folder: Path, request: Request, name: str) -> None:
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(True)  # accelerate keeps one precision for the whole process
     module = script(name)
     os.chdir(folder)
     sys.argv = [f"{name}.py", *request["arguments"]]

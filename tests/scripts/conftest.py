@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 from zoo.command_line import run_script
@@ -150,7 +149,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """`run(module, *arguments, stdin=b"")` is the script's process, but in this one."""
 
     def start(module: ModuleType, *arguments: object, stdin: bytes = b"") -> Result:
-        AcceleratorState._reset_state(True)  # accelerate keeps one precision for the whole process
         monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()
@@ -178,7 +176,6 @@ def finish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     def start(script: str, **changes: object) -> Path:
         folder = tmp_path_factory.mktemp("runs") / f"finished by {script}"
-        AcceleratorState._reset_state(True)
         torch.set_num_threads(1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [script, "--out", str(folder), *tiny(script, **changes)])

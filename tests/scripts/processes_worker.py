@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -45,9 +44,6 @@ def start(module: ModuleType, *arguments: object, seen: dict[str, Any] | None = 
         noted["outcome"] = train(task, options, run, processes, precision)
         return replace(noted["outcome"], is_main=False)
 
-    # accelerate keeps these for the whole process, which a run before may have used.
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
     sys.argv = [str(module.__file__), *map(str, arguments)]
     module.train = watched  # type: ignore[attr-defined]
     try:

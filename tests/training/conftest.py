@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from zoo.core import State, detach
@@ -21,14 +20,11 @@ TEXT = "".join(f"{n} green bottles, hanging on the wall; {n * n} more.\n" for n 
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_a_fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps one precision for the whole process."""
-    AcceleratorState._reset_state(True)
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    AcceleratorState._reset_state(True)
 
 
 class TextTask:
@@ -178,7 +174,6 @@ def run_training(tmp_path: Path) -> Callable[..., Outcome]:
     """`run_training(task, **options)` trains in `tmp_path / "run"` on the CPU."""
 
     def run(task: Any, out: Path | None = None, precision: str = "float32", **changes: Any) -> Outcome:
-        AcceleratorState._reset_state(True)
         options = TrainingOptions(out=out or tmp_path / "run", precision=precision, **changes)
         plain = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(options).items()}
         folder = RunFolder(options.out, plain, options.overwrite, options.resume)

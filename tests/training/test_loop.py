@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -41,6 +42,16 @@ def test_the_loss_goes_down(run_training: Run, text_task: Any, optimizer: str, p
     assert values == sorted(values, reverse=True)
     assert min(task.losses) < 0.87 * task.losses[0]
     assert task.losses[0] == pytest.approx(math.log(task.model.decoder.vocab_size), rel=0.1)
+
+
+def test_one_process_trains_in_both_precisions_and_on_another_device(
+    run_training: Run, text_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate keeps a precision and a device for the whole process, and refuses others."""
+    for number, precision in enumerate(("float32", "bfloat16", "float32")):
+        run_training(text_task(), out=tmp_path / f"{number}", precision=precision, max_steps=1)
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))
+    run_training(text_task(), out=tmp_path / "other device", max_steps=1)
 
 
 def test_one_step_of_adamw_by_hand(run_training: Run, line_task: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -71,6 +72,8 @@ class _Loop:
             # Statistics of whole batches. (There is no such batch norm for CPUs.)
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         thaws = any(pace.thaw for pace in task.paces().values())
+        # accelerate keeps one precision for the whole process, and would refuse that of a second run.
+        AcceleratorState._reset_state()
         accelerator = Accelerator(
             cpu=processes.device.type == "cpu",
             mixed_precision="bf16" if precision == "bfloat16" else "no",

@@ -50,6 +50,8 @@ class Processes:
         self.device = choose_device("cpu" if on_cpu and device == "auto" else device)
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)  # the one that accelerate then takes
+        if not dist.is_initialized():
+            PartialState._reset_state()  # it would stay on the device of a run before, in the same process
         state = PartialState(cpu=self.device.type == "cpu")
         self.count, self.rank = state.num_processes, state.process_index
         self._is_first_here = state.is_local_main_process
