@@ -159,6 +159,9 @@ def test_a_broken_config_is_an_input_error(tmp_path: Path, content: str) -> None
         (["Ivo", "--width", "wide"], "width"),
         (["Ivo", "--tame", "--legs", "-1"], "legs is -1"),
         (["Ivo", "--config", "/nowhere/config.yaml"], "/nowhere/config.yaml"),
+        (["Ivo", "--config", "-"], "config is -, but must be a file"),
+        (["Ivo", "--config=-"], "config is -, but must be a file"),
+        (["Ivo", "--config", "/dev/zero"], "config is /dev/zero, but must be a file"),
     ],
 )
 def test_bad_arguments_are_one_line_that_names_the_option(

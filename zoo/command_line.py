@@ -65,9 +65,11 @@ def parse_options(
         positional, (last,) = positional[:-1], positional[-1:]
         arguments, rest = _without_rest(arguments, len(positional))
     arguments = _with_names(arguments, positional)
-    for file in map(Path, _values_of(arguments, "--config")):
-        if file.is_file():
-            read_options_file(file)  # what the parser would take no offence at
+    for name in _values_of(arguments, "--config"):
+        if name == "-" or (Path(name).exists() and not Path(name).is_file()):
+            raise InputError(f"config is {name}, but must be a file")  # the parser would read what has no end
+        if Path(name).is_file():
+            read_options_file(Path(name))  # what the parser would take no offence at
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
