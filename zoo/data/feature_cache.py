@@ -80,12 +80,12 @@ class CachedFeatures:
         try:
             found = json.loads(self._description.read_text(encoding="utf-8"))
             shape, kept, broken, fingerprint = (found[key] for key in ("shape", "kept", "broken", "fingerprint"))
-            size = math.prod(shape) * DTYPES[found["dtype"]].itemsize
+            itemsize = DTYPES[found["dtype"]].itemsize
             whole = (
-                size == self.file.stat().st_size
-                and [type(length) for length in shape] == [int] * 3
+                [type(length) for length in shape] == [int] * 3
                 and shape[0] == images
                 and min(shape) > 0
+                and math.prod(shape) * itemsize == self.file.stat().st_size
                 and all(type(number) is int for number in kept)
                 and kept == sorted(set(kept) & set(range(images)))
                 and isinstance(broken, list)
