@@ -1,7 +1,8 @@
 """Generation: `Sampler` on a two-layer LSTM beside the plain loop over `torch.nn.LSTM` with the same weights, float32.
 
-What the two draw follows from other random numbers, but greedy they must write the same, which is checked. In bfloat16
-it is `PackedDecoder`, an option; what its rounding costs in loss, `python -m benchmarks.packed_loss` says.
+What the two draw follows from other random numbers, but greedy they must write the same, which is checked. Ours
+steps by `PackedDecoder`; its bfloat16 is an option, and what that rounding costs in loss, `python -m
+benchmarks.packed_loss` says.
 
 The limit of a step: every weight is read once (embeddings but for the rows looked up), or, with many prompts, products
 of all rows with it.
@@ -45,7 +46,7 @@ def measure(session: Session) -> None:
         for how, options in WAYS.items():
             theirs = plain_generation(plain, given, count, options)
             for precision in session.precisions:
-                stepper = decoder if precision == "float32" else PackedDecoder(decoder)
+                stepper = PackedDecoder(decoder, DTYPES[precision])
                 ours = our_generation(stepper, given, count, options)
                 if options.temperature == 0 and precision == "float32":
                     check_equal(ours(), theirs())

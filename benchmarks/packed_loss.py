@@ -51,7 +51,7 @@ def main() -> int:
             f"what {options.data} holds out has {len(tokens)} tokens: too few for {options.rows} rows, take fewer"
         )
     rows = tokens[: options.rows * steps].view(options.rows, steps)
-    whole, packed = stepped_loss(model.decoder, rows), stepped_loss(PackedDecoder(model.decoder), rows)
+    whole, packed = stepped_loss(model.decoder, rows), stepped_loss(PackedDecoder(model.decoder, torch.bfloat16), rows)
     print(f"{rows[:, 1:].numel():,} tokens that {options.data} holds out\n")
     print(markdown_head(("weights", "nats a token")))
     print(f"| float32 | {whole:.5f} |\n| bfloat16 | {packed:.5f} ({packed / whole - 1:+.3%}) |")

@@ -15,5 +15,5 @@ def test_the_loss_is_that_of_whole_rows_and_changes_little():
     features, _ = decoder.features(rows[:, :-1])
     whole = F.cross_entropy(decoder.scores(features).flatten(0, 1), rows[:, 1:].flatten())
     assert stepped_loss(decoder, rows) == pytest.approx(float(whole), rel=1e-5)
-    packed = stepped_loss(PackedDecoder(decoder), rows)
+    packed = stepped_loss(PackedDecoder(decoder, torch.bfloat16), rows)
     assert packed != stepped_loss(decoder, rows) and packed == pytest.approx(float(whole), rel=0.01)

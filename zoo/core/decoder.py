@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.core.attention import Attention, Memory
+from zoo.core.autocast import compute_dtype
 from zoo.core.dropout import LockedDropout
 from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
@@ -251,22 +252,24 @@ def _stacked(lower: State, upper: State) -> State:
 
 
 class PackedDecoder(nn.Module):
-    """A decoder that steps with its weights in bfloat16, for decoding on a CPU; prompts are read with its own.
+    """A decoder that steps with its weights laid out for it (`zoo.core.packed`); prompts are read with its own.
 
-    A step of few rows is bound by reading the weights, of which bfloat16 has half as much, and products of many rows
-    are faster too. Embeddings, norms, states and attention stay as they are. (Int8 would be faster still, but there
-    PyTorch rounds a row by what else is in its batch.)
+    In bfloat16 they are rounded. A step of few rows is bound by reading the weights, of which that is half as much, and
+    products of many rows are faster too. Embeddings, norms, states and attention stay as they are. (Int8 would be
+    faster still, but there PyTorch rounds a row by what else is in its batch.)
 
     Args:
         decoder: what to step; it must not change afterwards.
+        dtype: of its weights; None for what it would multiply in itself.
     """
 
-    def __init__(self, decoder: RecurrentDecoder) -> None:
+    def __init__(self, decoder: RecurrentDecoder, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        dtype = compute_dtype(decoder.output.weight) if dtype is None else dtype
         self.decoder = decoder
-        self.core = packed_layers(decoder.core)
-        self.upper_core = None if decoder.attention is None else packed_layers(decoder.upper_core)
-        self.output = PackedLinear(decoder.output.weight, decoder.output.bias)
+        self.core = packed_layers(decoder.core, dtype)
+        self.upper_core = None if decoder.attention is None else packed_layers(decoder.upper_core, dtype)
+        self.output = PackedLinear(decoder.output.weight, decoder.output.bias, dtype)
 
     def prefill(
         self, tokens: Tensor, lengths: Tensor, state: State | None = None, memory: Memory | None = None
@@ -275,5 +278,5 @@ class PackedDecoder(nn.Module):
         return self.decoder.prefill(tokens, lengths, state, memory)
 
     def step(self, tokens: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
-        """As the decoder's, to the precision of bfloat16."""
+        """As the decoder's, to the precision of the weights."""
         return self.decoder.step(tokens, state, memory, self)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.core import Bridge, Memory, RecurrentDecoder, State
+from zoo.core import Bridge, Memory, PackedDecoder, RecurrentDecoder, State
 from zoo.core.decoder import END, delayed
 from zoo.core.dropout import LockedDropout, check_probability
 from zoo.data.image_tensors import image_batches
@@ -247,11 +247,13 @@ class ImageCaptioner(PretrainedModel):
         beams = BeamOptions(num_beams, n_best, penalty, no_repeat_ngram_size)
         tokenizer = self.require_tokenizer()
         with evaluating(self):
+            # For one image that takes as long as it saves.
+            decoder = PackedDecoder(self.decoder) if len(images) > 1 else self.decoder
             state, memory = self.encode(images.to(self.position.device))
             first = torch.full((len(images),), self.end_id, device=self.position.device)
-            logits, state = self.decoder.step(first, state, memory)
+            logits, state = decoder.step(first, state, memory)
             found = beam_search(
-                self.decoder,
+                decoder,
                 logits,
                 state,
                 end_id=self.end_id,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.core import PackedDecoder, RecurrentDecoder, State
@@ -95,12 +96,12 @@ class TextGenerator(PretrainedModel):
     def beam_search(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """The likeliest continuation of a prompt or a list of prompts; see `zoo.one_to_many.generation.search_text`."""
         with evaluating(self):
-            return search_text(self.decoder, self.require_tokenizer(), prompt, **options)
+            return search_text(self._stepper(), self.require_tokenizer(), prompt, **options)
 
     def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
         with evaluating(self):
             yield from stream_text(self._stepper(bfloat16), self.require_tokenizer(), prompt, **options)
 
-    def _stepper(self, bfloat16: bool) -> RecurrentDecoder | PackedDecoder:
-        return PackedDecoder(self.decoder) if bfloat16 else self.decoder
+    def _stepper(self, bfloat16: bool = False) -> PackedDecoder:
+        return PackedDecoder(self.decoder, torch.bfloat16 if bfloat16 else None)

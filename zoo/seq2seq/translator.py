@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.core import Bridge, Memory, RecurrentDecoder, State
+from zoo.core import Bridge, Memory, PackedDecoder, RecurrentDecoder, State
 from zoo.core.decoder import END, delayed
 from zoo.core.dropout import check_probability
 from zoo.data.length_batches import evaluation_batches, pad
@@ -287,13 +287,15 @@ class Translator(PretrainedModel):
         device = self.bridge.linear.weight.device
         results: list[list[Hypothesis]] = [[] for _ in rows]
         with evaluating(self):
+            # For one sentence that takes as long as it saves.
+            decoder = PackedDecoder(self.decoder) if len(rows) > 1 else self.decoder
             for numbers in evaluation_batches([len(row) for row in rows], batch_tokens):
                 source, lengths = (part.to(device) for part in pad([rows[n] for n in numbers]))
                 state, memory = self.encode(source, lengths)
                 first = torch.full((len(numbers),), self.end_id, device=device)
-                logits, state = self.decoder.step(first, state, memory)
+                logits, state = decoder.step(first, state, memory)
                 found = beam_search(
-                    self.decoder,
+                    decoder,
                     logits,
                     state,
                     end_id=self.end_id,
