@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
-from zoo.core import CELLS, CellWeights, RecurrentCore, detach, scan
+from zoo.core import CELLS, CellWeights, RecurrentCore, detach, gru, scan
 from zoo.core.fused import gru_sequence
+from zoo.core.packed import PackedLinear
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
 LENGTHS = [4, 1, STEPS, 5]
@@ -138,6 +139,26 @@ def test_bfloat16_autocast_is_near_float32_twin(cell, shape, lengths):
     assert fast["gradient of weight_ih_l0"].dtype == torch.float32
     plain = results_and_gradients(lambda x, s: plain_core(core, x, s, lengths), core, inputs, state)
     assert_near_for_bfloat16(fast, plain)
+
+
+@every_shape
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_fast_path_equals_plain_twin_in_float32,
+        test_bfloat16_model_is_near_float32_twin,
+        test_bfloat16_autocast_is_near_float32_twin,
+    ],
+)
+def test_so_does_a_gru_with_packed_weights(monkeypatch, check, shape, lengths):
+    """Which these sizes are too small for."""
+    used = []
+    monkeypatch.setattr(gru, "PACKED_ROWS", 1)
+    monkeypatch.setattr(gru, "PACKED_SIZE", {torch.float32: 1, torch.bfloat16: 1})
+    monkeypatch.setattr(gru, "PackedLinear", lambda *args: used.append(PackedLinear(*args)) or used[-1])
+    check("gru", shape, lengths)
+    assert used
 
 
 class AsOnGPU(torch.Tensor):

@@ -15,7 +15,7 @@ from zoo.core.autocast import compute_dtype
 from zoo.core.dropout import LockedDropout
 from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
-from zoo.core.packed import PackedLinear, packed_layers
+from zoo.core.packed import PackedLinear
 from zoo.core.padding import padding_mask
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
@@ -267,8 +267,8 @@ class PackedDecoder(nn.Module):
         super().__init__()
         dtype = compute_dtype(decoder.output.weight) if dtype is None else dtype
         self.decoder = decoder
-        self.core = packed_layers(decoder.core, dtype)
-        self.upper_core = None if decoder.attention is None else packed_layers(decoder.upper_core, dtype)
+        self.core = decoder.core.packed_layers(dtype)
+        self.upper_core = None if decoder.attention is None else decoder.upper_core.packed_layers(dtype)
         self.output = PackedLinear(decoder.output.weight, decoder.output.bias, dtype)
 
     def prefill(

@@ -1,10 +1,10 @@
-"""Weights laid out for many products of few rows with them, as the steps of decoding are."""
+"""Weights laid out for many products of few rows with them, as recurrent steps are."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.core.recurrent import RecurrentCore
+from zoo.core.weights import CellWeights
 
 
 class PackedLinear:
@@ -46,17 +46,7 @@ def _packable(weight: Tensor) -> bool:
 class PackedWeights:
     """A layer's weights; see `zoo.core.weights.Products`."""
 
-    def __init__(self, core: RecurrentCore, layer: int, dtype: torch.dtype) -> None:
-        own = core.layer_weights(layer, 0, dtype)
-        self.input_product = PackedLinear(own.ih, own.bias_ih, dtype)
-        if own.hh is not None and own.bias_hh is not None:
-            self.state_product = PackedLinear(own.hh, own.bias_hh, dtype)
-
-
-def packed_layers(core: RecurrentCore, dtype: torch.dtype) -> list[PackedWeights]:
-    """The weights of a core's layers, in evaluation mode: what `RecurrentCore.step` takes."""
-    training = core.training
-    core.eval()  # or weight dropout would drop some for good
-    layers = [PackedWeights(core, layer, dtype) for layer in range(core.num_layers)]
-    core.train(training)
-    return layers
+    def __init__(self, weights: CellWeights, dtype: torch.dtype) -> None:
+        self.input_product = PackedLinear(weights.ih, weights.bias_ih, dtype)
+        if weights.hh is not None and weights.bias_hh is not None:
+            self.state_product = PackedLinear(weights.hh, weights.bias_hh, dtype)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from zoo.core.autocast import compute_dtype
 from zoo.core.cells import get_cell
 from zoo.core.dropout import LockedDropout, check_probability
+from zoo.core.packed import PackedWeights
 from zoo.core.padding import padding_mask
 from zoo.core.state import State
 from zoo.core.weights import CellWeights, Products
@@ -168,7 +169,7 @@ class RecurrentCore(nn.Module):
     def step(self, input: Tensor, state: State, weights: Sequence[Products] | None = None) -> tuple[Tensor, State]:
         """One step by the cell's plain equations: input (B, I), state -> output (B, H), state.
 
-        `weights`, one a layer, stand in for the core's own: the same in another form, such as `zoo.core.packed` makes.
+        `weights`, one a layer, stand in for the core's own: the same in another form, such as `packed_layers` makes.
 
         Raises ValueError on a bidirectional core, whose backward direction needs the whole row.
         """
@@ -188,6 +189,14 @@ class RecurrentCore(nn.Module):
         if self.residual:
             output = self.norms[-1](output).to(dtype)
         return output, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def packed_layers(self, dtype: torch.dtype) -> list[PackedWeights]:
+        """The weights of each layer, as they are in evaluation mode, for `step`."""
+        training = self.training
+        self.eval()  # or weight dropout would drop some for good
+        layers = [PackedWeights(self.layer_weights(layer, 0, dtype), dtype) for layer in range(self.num_layers)]
+        self.train(training)
+        return layers
 
     def _layer_input(self, x: Tensor, layer: int) -> Tensor:
         if self.residual:
