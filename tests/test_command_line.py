@@ -160,6 +160,8 @@ def test_a_broken_config_is_an_input_error(tmp_path: Path, content: str) -> None
         (["Ivo", "--tame", "--legs", "-1"], "legs is -1"),
         (["Ivo", "--config", "/nowhere/config.yaml"], "/nowhere/config.yaml"),
         (["Ivo", "--config", "-"], "config is -, but must be a file"),
+        (["Ivo", "--config", "--"], "--config has no value, but must name a file"),
+        (["Ivo", "--config"], "--config has no value, but must name a file"),
         (["Ivo", "--config=-"], "config is -, but must be a file"),
         (["Ivo", "--config", "/dev/zero"], "config is /dev/zero, but must be a file"),
     ],

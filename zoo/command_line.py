@@ -66,6 +66,8 @@ def parse_options(
         arguments, rest = _without_rest(arguments, len(positional))
     arguments = _with_names(arguments, positional)
     for name in _values_of(arguments, "--config"):
+        if name == "--":  # or nothing, which `_values_of` gives so
+            raise InputError("--config has no value, but must name a file")
         if name == "-" or (Path(name).exists() and not Path(name).is_file()):
             raise InputError(f"config is {name}, but must be a file")  # the parser would read what has no end
         if Path(name).is_file():
