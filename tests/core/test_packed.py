@@ -84,12 +84,17 @@ def test_a_step_reads_no_weights_of_the_decoders_layers_and_output(options):
     assert torch.equal(packed.step(tokens, state, memory)[0], expected)
 
 
-def test_prompts_are_read_by_the_decoder_itself():
+@DTYPES
+def test_prompts_are_read_in_the_precision_of_the_weights(dtype):
     decoder = make()
     tokens, lengths = torch.randint(40, (2, 5)), torch.tensor([5, 3])
-    found, expected = PackedDecoder(decoder).prefill(tokens, lengths), decoder.prefill(tokens, lengths)
-    assert torch.equal(found[0], expected[0])
-    assert all(torch.equal(a, b) for a, b in zip(found[1], expected[1], strict=True))
+    expected, found = (
+        (scores, *state)
+        for scores, state in (one.prefill(tokens, lengths) for one in (decoder, PackedDecoder(decoder, dtype)))
+    )
+    for part, other in zip(found, expected, strict=True):
+        assert (part - other).abs().max() <= (dtype == torch.bfloat16) * TOLERANCES[dtype] * other.abs().max()
+        assert (part.dtype == torch.bfloat16) == (dtype == torch.bfloat16)
 
 
 def test_the_decoder_stays_as_it_is():

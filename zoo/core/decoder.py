@@ -252,11 +252,12 @@ def _stacked(lower: State, upper: State) -> State:
 
 
 class PackedDecoder(nn.Module):
-    """A decoder that steps with its weights laid out for it (`zoo.core.packed`); prompts are read with its own.
+    """A decoder that steps with its weights laid out for it (`zoo.core.packed`).
 
-    In bfloat16 they are rounded. A step of few rows is bound by reading the weights, of which that is half as much, and
-    products of many rows are faster too. Embeddings, norms, states and attention stay as they are. (Int8 would be
-    faster still, but there PyTorch rounds a row by what else is in its batch.)
+    In bfloat16 they are rounded, and prompts are read so too. A step of few rows is bound by reading the weights, of
+    which that is half as much, and products of many rows are faster too. In steps embeddings, norms, states and
+    attention stay as they are. (Int8 would be faster still, but there PyTorch rounds a row by what else is in its
+    batch.)
 
     Args:
         decoder: what to step; it must not change afterwards.
@@ -266,7 +267,7 @@ class PackedDecoder(nn.Module):
     def __init__(self, decoder: RecurrentDecoder, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         dtype = compute_dtype(decoder.output.weight) if dtype is None else dtype
-        self.decoder = decoder
+        self.decoder, self.dtype = decoder, dtype
         self.core = decoder.core.packed_layers(dtype)
         self.upper_core = None if decoder.attention is None else decoder.upper_core.packed_layers(dtype)
         self.output = PackedLinear(decoder.output.weight, decoder.output.bias, dtype)
@@ -274,8 +275,9 @@ class PackedDecoder(nn.Module):
     def prefill(
         self, tokens: Tensor, lengths: Tensor, state: State | None = None, memory: Memory | None = None
     ) -> tuple[Tensor, State]:
-        """As the decoder's."""
-        return self.decoder.prefill(tokens, lengths, state, memory)
+        """As the decoder's, to the precision of the weights."""
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.decoder.prefill(tokens, lengths, state, memory)
 
     def step(self, tokens: Tensor, state: State, memory: Memory | None = None) -> tuple[Tensor, State]:
         """As the decoder's, to the precision of the weights."""
