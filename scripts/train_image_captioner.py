@@ -124,9 +124,9 @@ class ImageCaptionerOptions:
     hidden_size: int = 128
     num_layers: int = 2
     tied: bool = True
-    dropout: float = 0.1
+    dropout: float = 0.0
     feature_dropout: float = 0.0
-    input_dropout: float = 0.0
+    input_dropout: float = 0.3
     embedding_dropout: float = 0.0
     weight_dropout: float = 0.0
     label_smoothing: float = 0.05
@@ -152,7 +152,7 @@ class ImageCaptionerTraining(TrainingOptions):
 
     out: Path = Path("runs/image_captioner")
     batch_size: int = 48
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
 
 
 class Split:
