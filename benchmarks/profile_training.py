@@ -96,7 +96,9 @@ def main() -> int:
     module = load(options.script)
     profiled, printed = _Profiled(options), io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [options.script, *shlex.split(options.options), "--out", f"{folder}/run"]
+        # No evaluation or save falls among the steps, unless it is asked for.
+        long = ["--max_minutes", "600", "--evaluations", "1", "--save_minutes", "600"]
+        arguments = [options.script, *long, *shlex.split(options.options), "--out", f"{folder}/run"]
         with (
             patch.object(sys, "argv", arguments),
             # A function, so that it is bound as the method is.

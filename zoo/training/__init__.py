@@ -1,6 +1,7 @@
 """The training loop, the run folder and what a run needs to go on after it was stopped."""
 
 from zoo.training.loop import train
+from zoo.training.memory import keep_freed_memory
 from zoo.training.optimizer import Pace
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
@@ -17,5 +18,6 @@ __all__ = [
     "Task",
     "TrainingOptions",
     "check_run_folder",
+    "keep_freed_memory",
     "train",
 ]

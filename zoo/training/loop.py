@@ -21,6 +21,7 @@ from zoo.pretrained import named_tensors
 from zoo.training.batch_parts import own_part
 from zoo.training.checkpoint import load_checkpoint, own_state, save_checkpoint
 from zoo.training.interruption import Interruption
+from zoo.training.memory import keep_freed_memory
 from zoo.training.optimizer import build_optimizers, set_learning_rate, warmup_cosine
 from zoo.training.options import TrainingOptions
 from zoo.training.outcome import Outcome, Progress
@@ -50,6 +51,8 @@ def train(task: Task, options: TrainingOptions, run: RunFolder, processes: Proce
     Several processes make the same batches, and each computes its rows of them; the gradient is that of the whole
     batch. The main process alone evaluates and writes.
 
+    On a CPU the process keeps the memory that it has once had; see `keep_freed_memory`.
+
     The best weights by `task.metric` are in the run folder when this returns; `task.model` has the last ones.
 
     Raises:
@@ -72,6 +75,8 @@ class _Loop:
             # Statistics of whole batches. (There is no such batch norm for CPUs.)
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         thaws = any(pace.thaw for pace in task.paces().values())
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         # accelerate keeps one precision for the whole process, and would refuse that of a second run.
         AcceleratorState._reset_state()
         accelerator = Accelerator(
