@@ -34,6 +34,7 @@ CLASSIFIER = {
     "batch_size": 13,
 }
 IMAGES = {"dropout": 0, "finetune": 0.5, "finetune_from": 0.5, "weights": None}  # None: the fixture `trunk`
+CAPTIONS = IMAGES | {"input_dropout": 0}
 STEPS = {"max_steps": 4, "evaluations": 1, "gradient_clip": 0.3, "learning_rate": 0.01}
 # {name: the script, its data (a fixture), options}. An encoder of images has batch norms whose statistics are fixed:
 # those of batches are of each process's own part on a CPU, for which torch has no SyncBatchNorm.
@@ -55,11 +56,11 @@ GRADIENTS: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
     "translator": ("train_translator", "sentences", {"dropout": 0, "batch_size": 99}),
     "translator, plain": ("train_translator", "sentences", {"dropout": 0, "batch_size": 67, "attention": "none"}),
-    "captioner": ("train_image_captioner", "photos", IMAGES | {"batch_size": 7}),
+    "captioner": ("train_image_captioner", "photos", CAPTIONS | {"batch_size": 7}),
     "captioner, plain": (
         "train_image_captioner",
         "photos",
-        IMAGES | {"batch_size": 17, "finetune_from": 0, "attention": "none", "captions_per_image": 1},
+        CAPTIONS | {"batch_size": 17, "finetune_from": 0, "attention": "none", "captions_per_image": 1},
     ),
     "image classifier": ("train_image_classifier", "shapes", IMAGES | {"batch_size": 59}),
 }
