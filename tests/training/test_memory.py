@@ -41,12 +41,14 @@ def test_what_is_freed_is_used_again():
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_who_has_set_it_knows_better(monkeypatch, name):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setenv(name, "1")
     assert not keep_freed_memory()
 
 
 @pytest.mark.parametrize("change", ["platform", "library"])
 def test_nothing_is_done_without_glibc(monkeypatch, change):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     if change == "platform":
         monkeypatch.setattr(sys, "platform", "darwin")
     else:
