@@ -1,6 +1,7 @@
 """How much memory a piece of work takes at its peak, beside what was there before it."""
 
 import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -23,9 +24,10 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that one call adds at its peak to what is held before it; None where the system does not tell.
 
     On a CPU these are resident bytes, so that what kernels take outside of PyTorch's allocator counts too: Linux keeps
-    the highest mark, to a quarter of a MiB or so, and it can be set back. What freed memory the C library kept from
-    earlier work is handed back first. On an accelerator these are bytes of tensors. Call it when the work has been done
-    once: what is made once and for all is not counted.
+    the highest mark, to a quarter of a MiB or so, and it can be set back. Garbage is collected first, and freed memory
+    that the C library kept is handed back as far as it fills pages. In a process that has done much, parts of two pages
+    stay for each piece freed, and what later falls there is not counted. On an accelerator these are bytes of tensors.
+    Call it when the work has been done once: what is made once and for all is not counted.
     """
     if device.type != "cpu":
         torch.accelerator.synchronize()
@@ -36,6 +38,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         return torch.accelerator.max_memory_allocated() - before
     if sys.platform != "linux":
         return None
+    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")

@@ -1,5 +1,6 @@
 """Peak memory is what a call adds, no more and no less."""
 
+import gc
 import sys
 
 import pytest
@@ -29,7 +30,23 @@ def test_memory_that_was_freed_before_does_not_hide_any():
         return [torch.ones(MEBIBYTE // 64) for _ in range(32 * 16)]  # small enough to come from the heap
 
     first, second = (peak_memory(work, torch.device("cpu")) / MEBIBYTE for _ in range(2))
-    assert 31.5 < first < 40 and 31.5 < second < 40
+    assert 26 < first < 40 and 26 < second < 40  # less than 32: see the docstring on parts of pages
+
+
+@linux
+def test_garbage_that_is_collected_meanwhile_does_not_hide_any():
+    def work():
+        gc.collect()
+        return torch.ones(32 * MEBIBYTE // 4)
+
+    gc.disable()
+    try:
+        cycle = [torch.ones(32 * MEBIBYTE // 4)]
+        cycle.append(cycle)
+        del cycle
+        assert 31 < peak_memory(work, torch.device("cpu")) / MEBIBYTE < 40
+    finally:
+        gc.enable()
 
 
 def test_the_peak_of_a_command_is_its_own(tmp_path):
