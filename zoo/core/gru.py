@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.packed import PackedLinear
@@ -40,7 +41,7 @@ class _GRUScan(torch.autograd.Function):
     def forward(ctx: Any, products: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         steps, batch, size = len(products), *initial.shape
         gates_weight, new_weight = weight[: 2 * size].T, weight[2 * size :].T
-        packed = _packed(weight, torch.cat([torch.zeros_like(weight[: 2 * size, 0]), bias]), initial)
+        packed = _packed(weight, F.pad(bias, (2 * size, 0)), initial)
         gates = products.new_empty(steps, batch, 2 * size)
         recurrent, new, outputs = (products.new_empty(steps, batch, size) for _ in range(3))
         h = initial
@@ -77,7 +78,7 @@ class _GRUScan(torch.autograd.Function):
         reaching = torch.empty_like(outputs)
         blocks = torch.empty_like(factors)
         from_later = torch.zeros_like(initial)
-        packed = _packed(weight.T, torch.zeros_like(initial[0]), initial)
+        packed = _packed(weight.T, None, initial)
         for t in range(len(outputs) - 1, -1, -1):
             dh = torch.add(grad[t], from_later, out=reaching[t])
             block = torch.mul(factors[t], dh[:, None], out=blocks[t]).view(len(dh), -1)
@@ -89,7 +90,7 @@ class _GRUScan(torch.autograd.Function):
         return blocks.flatten(2), from_later, weight_grad, bias_grad
 
 
-def _packed(weight: Tensor, bias: Tensor, h: Tensor) -> PackedLinear | None:
+def _packed(weight: Tensor, bias: Tensor | None, h: Tensor) -> PackedLinear | None:
     """The product with `weight`, if that is quicker so for rows such as those of h (B, H)."""
     worthwhile = h.shape[0] >= PACKED_ROWS and h.shape[1] >= PACKED_SIZE.get(h.dtype, math.inf)
     if not worthwhile or torch.compiler.is_compiling():  # the compiler does not know such weights

@@ -15,19 +15,20 @@ class PackedLinear:
 
     Args:
         weight: W, (O, I).
-        bias: b, (O,).
+        bias: b, (O,), or None for none.
         dtype: what W, b and x are rounded to.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self.weight, self.bias = weight.detach().to(dtype), bias.detach().to(dtype)
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
         self.is_packed = _packable(self.weight)
         if self.is_packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        rows = x.to(self.bias.dtype)
+        rows = x.to(self.dtype)
         if not self.is_packed:
             return F.linear(rows, self.weight, self.bias).to(x.dtype)
         return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "").to(x.dtype)

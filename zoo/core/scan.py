@@ -19,7 +19,7 @@ from zoo.core.weights import CellWeights
 
 # What a chunk of steps takes on a CPU: small enough that its gates, scan and gradients stay in the cache between
 # one pointwise operation and the next; these cells are bound by memory traffic, not by arithmetic.
-CHUNK_ELEMENTS = 2**19
+CHUNK_ELEMENTS = 2**20
 
 # Keeps two gates that both underflow from making 0 / 0; next to nothing beside any that do not (σ(-80) is 2e-35).
 TINY = 1e-37
