@@ -88,6 +88,7 @@ class TextClassifierOptions:
         ngram_dropout: Share of the n-gram embeddings dropped whole.
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over all labels.
+        adversarial: Also learn from each embedded text moved, by that share of its length, to where its loss is worst.
         balanced: Weigh labels so that rare ones count as much as common ones.
         markov_order: Order of the n-gram models, one a label, that are counted beside it for comparison.
     """
@@ -129,6 +130,7 @@ class TextClassifierOptions:
     ngram_dropout: float = 0.7
     weight_dropout: float = 0.0
     label_smoothing: float = 0.1
+    adversarial: float = 0.0
     balanced: bool = False
     markov_order: int = 5
 
@@ -339,7 +341,7 @@ def _starting_model(
 ) -> TextClassifier:
     values = asdict(options)
     names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "max_length", "label_smoothing"]
-    names += ["bag_order", "bag_buckets"]
+    names += ["bag_order", "bag_buckets", "adversarial"]
     names += [name for name in values if name.endswith("dropout")]
     with as_input_error():
         model = TextClassifier(

@@ -60,7 +60,8 @@ def batch_of(rows, targets):
 def test_scores_loss_and_gradients_are_those_of_each_text_alone(pooling, data, cell):
     """Any lengths, any padding, any order: the batch's loss and gradients are the means over its texts."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
-    model = make(cell=cell, pooling=pooling, num_layers=2, residual=data.draw(st.booleans()), bag_order=2).double()
+    options = {"residual": data.draw(st.booleans()), "adversarial": data.draw(st.sampled_from((0.0, 0.1)))}
+    model = make(cell=cell, pooling=pooling, num_layers=2, bag_order=2, **options).double()
     model.bag.count([torch.arange(VOCABULARY)[n:] for n in range(9)], torch.arange(9) % 3)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
@@ -116,6 +117,51 @@ def test_multi_label_loss_is_that_of_each_label_by_itself():
     weight = torch.tensor([1.0, 3.0, 1.0])
     expected = -(weight * smooth * p.log() + (1 - smooth) * (1 - p).log()).mean()
     torch.testing.assert_close(model.loss(batch), expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_adversarial_training_learns_from_the_worst_text_of_that_distance(multi_label):
+    model = make(adversarial=0.05, multi_label=multi_label).double()
+    rows = [torch.tensor([1, 2, 3, 1]), torch.tensor([4, 5])]
+    batch = TextBatch(*pad(rows), torch.eye(3).double()[:2] if multi_label else torch.tensor([0, 1]))
+    embedded, _ = model.embedding(batch.tokens, None, batch.lengths)
+
+    def loss_of(moved):
+        return model._loss(model._scores(moved, batch.lengths)[0], batch.targets, 0.0)
+
+    def moved(direction):
+        direction = direction.clone()
+        direction[1, 2:] = 0
+        reach = 0.05 * torch.stack([embedded[0].norm(), embedded[1, :2].norm()]) / direction.flatten(1).norm(dim=1)
+        return embedded + direction * reach.detach()[:, None, None]
+
+    clean = loss_of(embedded)
+    (slope,) = torch.autograd.grad(clean, embedded, retain_graph=True)
+    worst = loss_of(moved(slope))
+    torch.testing.assert_close(model.loss(batch), (clean + worst) / 2)
+    assert worst > clean + 0.01
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):  # no other direction is as bad
+        assert loss_of(moved(torch.randn(embedded.shape, generator=generator).double())) < worst
+    torch.testing.assert_close(model.eval().loss(batch), clean)
+    with torch.no_grad():
+        torch.testing.assert_close(model.train().loss(batch), clean)
+
+
+def test_adversarial_training_of_an_embedding_that_does_not_learn():
+    model, frozen = make(adversarial=0.05, bag_order=1), make(adversarial=0.05, bag_order=1)
+    frozen.embedding.requires_grad_(False)
+    batch = batch_of([torch.tensor([1, 2, 3]), torch.tensor([4, 5])], [0, 1])
+    assert torch.equal(model.loss(batch), frozen.loss(batch))
+    frozen.loss(batch).backward()
+    assert frozen.output.weight.grad.abs().sum() > 0
+
+
+def test_adversarial_training_where_nothing_depends_on_the_text():
+    model = make(adversarial=0.05)
+    nn.init.zeros_(model.output.weight)
+    loss = model.loss(batch_of([torch.tensor([1, 2, 3])], [0]))
+    assert all(gradient.isfinite().all() for gradient in gradients(model, loss).values() if gradient is not None)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +268,8 @@ def test_a_bag_of_ngrams_speaks_for_itself_and_in_explanations(multi_label):
     model = make_with_bag(multi_label=multi_label, pooling="mean+last").eval()
     tokens, lengths = torch.tensor([TOKENIZER.encode("the fox")]), torch.tensor([7])
     with torch.no_grad():
-        network, bag = model._both_scores(tokens, lengths)
+        network, _ = model._scores(model.embedding(tokens)[0], lengths)
+        bag = model._bag_scores(tokens, lengths)
         assert torch.equal(model(tokens, lengths), network + bag)
         targets = torch.tensor([[1.0, 0.0, 1.0]]) if multi_label else torch.tensor([2])
         cross_entropy = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
@@ -299,6 +346,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
         ({"class_weights": [1.0, 2.0, 0.0]}, "class_weights are"),
         ({"word_dropout": 1.0}, "word_dropout is 1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ({"adversarial": -0.1}, "adversarial is -0.1"),
         ({"cell": "transformer"}, "cell is 'transformer'"),
         ({"hidden_size": 0}, "hidden_size is 0"),
         ({"bag_order": 9}, "bag_order is 9"),

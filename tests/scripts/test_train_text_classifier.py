@@ -325,6 +325,7 @@ def test_a_label_that_training_has_never_seen(train_classifier: Run, tmp_path: P
         (["--max_length", "1"], "max_length is 1"),
         (["--label_smoothing", "1"], "label_smoothing is 1.0"),
         (["--word_dropout", "-0.5"], "word_dropout is -0.5"),
+        (["--adversarial", "-1"], "adversarial is -1.0"),
         (["--thaw", "1"], "thaw is 1.0"),
         (["--layer_decay", "0.5"], "layer_decay is 0.5"),
         (["--markov_order", "0"], "order is 0"),

@@ -26,7 +26,7 @@ class NgramClassifier:
         order: n, the longest n-gram that is counted; a context has up to n-1 tokens.
 
     Raises:
-        ValueError: an argument is less than 1.
+        ValueError: an argument is less than 1, or `order` more than 64.
     """
 
     def __init__(self, vocab_size: int, num_labels: int, order: int = 5) -> None:

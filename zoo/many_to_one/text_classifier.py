@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.core import RecurrentCore
 from zoo.core.dropout import check_probability
 from zoo.core.embedding import TokenEmbedding
+from zoo.core.padding import padding_mask
 from zoo.core.pooling import Pooling
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
@@ -104,6 +105,10 @@ class TextClassifier(PretrainedModel):
         ngram_dropout: share of the n-gram embeddings dropped.
         weight_dropout: share of the recurrent matrices' weights dropped.
         label_smoothing: this share of each target is spread over all labels (Szegedy et al., 2016).
+        adversarial: in training the network also learns from each text's embedding moved to where its loss rises most,
+            by this share of the embedding's own length; 0 for not. A step takes about twice as long. Miyato, Dai
+            and Goodfellow, "Adversarial training methods for semi-supervised text classification", 2017, normalise
+            embeddings and move them by 5, which is 0.016 of the length of 400 words with 256 features.
         class_weights: C factors of the loss of each label's examples (multi-label: of its positive ones).
 
     Raises:
@@ -137,6 +142,7 @@ class TextClassifier(PretrainedModel):
         ngram_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        adversarial: float = 0.0,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -150,6 +156,8 @@ class TextClassifier(PretrainedModel):
             raise ValueError(f"class_weights are {class_weights}, but must be {len(labels)} numbers above 0")
         for name, p in (("word_dropout", word_dropout), ("label_smoothing", label_smoothing)):
             check_probability(name, p)
+        if not 0 <= adversarial < float("inf"):
+            raise ValueError(f"adversarial is {adversarial}, but must be at least 0")
         self.config = {
             "labels": labels,
             "vocab_size": vocab_size,
@@ -173,6 +181,7 @@ class TextClassifier(PretrainedModel):
             "ngram_dropout": ngram_dropout,
             "weight_dropout": weight_dropout,
             "label_smoothing": label_smoothing,
+            "adversarial": adversarial,
             "class_weights": None if class_weights is None else list(class_weights),
         }
         self.tokenizer = tokenizer
@@ -181,6 +190,7 @@ class TextClassifier(PretrainedModel):
         self.max_length = max_length
         self.word_dropout = word_dropout
         self.label_smoothing = label_smoothing
+        self.adversarial = adversarial
         self.embedding = TokenEmbedding(
             vocab_size,
             embedding_size,
@@ -213,16 +223,14 @@ class TextClassifier(PretrainedModel):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (B, T) padded on the right, lengths (B,) -> a score for each label (B, C), float32."""
-        scores, bag_scores = self._both_scores(tokens, lengths)
-        return scores if bag_scores is None else scores + bag_scores
-
-    def _both_scores(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The network's scores and the bag's, each (B, C)."""
         embedded, _ = self.embedding(tokens, None, lengths)
         scores, _ = self._scores(embedded, lengths)
-        if self.bag is None:
-            return scores, None
-        return scores, self.bag(tokens, lengths.to(tokens.device)).sum(dim=1) + self.bag.bias
+        return scores if self.bag is None else scores + self._bag_scores(tokens, lengths)
+
+    def _bag_scores(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Of a model with a bag, (B, C)."""
+        assert self.bag is not None
+        return self.bag(tokens, lengths.to(tokens.device)).sum(dim=1) + self.bag.bias
 
     def _scores(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, C), and the core's outputs (B, T, D·H) that they come from."""
@@ -242,10 +250,28 @@ class TextClassifier(PretrainedModel):
         """
         if not len(batch.targets):
             raise ValueError("the batch has no texts, but must have at least one to take the mean of")
-        scores, bag_scores = self._both_scores(batch.tokens, batch.lengths)
+        adversarial = self.adversarial > 0 and self.training and torch.is_grad_enabled()
+        embedded, _ = self.embedding(batch.tokens, None, batch.lengths)
+        if adversarial:
+            embedded.requires_grad_()  # as it is, but where the embedding does not learn
+        scores, _ = self._scores(embedded, batch.lengths)
         loss = self._loss(scores, batch.targets, self.label_smoothing)
+        if adversarial:
+            scores, _ = self._scores(embedded + self._worst_move(embedded, loss, batch.lengths), batch.lengths)
+            loss = (loss + self._loss(scores, batch.targets, self.label_smoothing)) / 2
+        if self.bag is None:
+            return loss
         # Smoothed labels make the bag worse: after 1,200 steps 88.0 % of IMDb's held-out films' reviews, not 89.1 %.
-        return loss if bag_scores is None else loss + self._loss(bag_scores, batch.targets, 0.0)
+        return loss + self._loss(self._bag_scores(batch.tokens, batch.lengths), batch.targets, 0.0)
+
+    def _worst_move(self, embedded: Tensor, loss: Tensor, lengths: Tensor) -> Tensor:
+        """What to add to embedded texts (B, T, E) to raise `loss` most for its length, a share of each text's own."""
+        (slope,) = torch.autograd.grad(loss, embedded, retain_graph=True)
+        inside = ~padding_mask(lengths.to(embedded.device), embedded.shape[1])[..., None]
+        length, steepness = (
+            torch.linalg.vector_norm(part.detach() * inside, dim=(1, 2), keepdim=True) for part in (embedded, slope)
+        )
+        return slope * (self.adversarial * length / steepness.clamp(min=1e-30))  # a slope of zero stays zero
 
     def _loss(self, scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
