@@ -94,15 +94,7 @@ def main() -> int:
         for script, module in modules.items():
             train_and_use(script, module, options)
         rounds.append(held((time.monotonic() - start) / 60))
-        last = rounds[-1]
-        shown = (
-            str(len(rounds)),
-            f"{last.minute:.1f}",
-            f"{last.bytes / 2**20:.1f}",
-            str(last.files),
-            str(last.threads),
-        )
-        print(markdown_row(shown), flush=True)
+        print(markdown_row((str(len(rounds)), *rounds[-1].shown())), flush=True)
     growth, leaked = change(rounds)
     print(f"\nafter {len(rounds)} rounds: memory {growth:+.2%}, open files {leaked:+d}")
     return int(growth > GROWTH or leaked > 0)
