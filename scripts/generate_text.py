@@ -2,7 +2,7 @@
 
 python scripts/generate_text.py runs/text_generator --prompt "The import statement"
 python scripts/generate_text.py runs/text_generator --file prompt.txt --temperature 0.7 --seed 1
-echo "Once" | python scripts/generate_text.py runs/text_generator
+printf "Once" | python scripts/generate_text.py runs/text_generator
 """
 
 import sys
@@ -14,7 +14,7 @@ from zoo.command_line import parse_options, run_script
 from zoo.data.text_files import read_text_file
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
-from zoo.one_to_many import TextGenerator
+from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
 
 @dataclass
@@ -35,6 +35,7 @@ class GenerationOptions:
         num_return: So many continuations, one after the other.
         echo: Print the prompt before its continuation.
         seed: The same seed gives the same text.
+        markov_weight: Share of the n-gram model that was counted beside the run; with 0 the network writes alone.
         precision: bfloat16 is quicker on a CPU, and draws from almost the same model.
         device: auto, cpu, cuda, ...
     """
@@ -52,6 +53,7 @@ class GenerationOptions:
     num_return: int = 1
     echo: bool = True
     seed: int | None = None
+    markov_weight: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"
 
@@ -61,7 +63,7 @@ def main() -> int:
     prompt = _prompt(options)
     if options.num_return < 1:
         raise InputError(f"num_return is {options.num_return}, but must be at least 1")
-    model = TextGenerator.from_pretrained(options.run).to(choose_device(options.device))
+    model = _model(options).to(choose_device(options.device))
     for number in range(options.num_return):
         pieces = model.stream(
             prompt,
@@ -84,6 +86,13 @@ def main() -> int:
             sys.stdout.flush()
         sys.stdout.write("\n")
     return 0
+
+
+def _model(options: GenerationOptions) -> TextGenerator | InterpolatedGenerator:
+    if options.markov_weight == 0:
+        return TextGenerator.from_pretrained(options.run)
+    with as_input_error("markov_"):
+        return InterpolatedGenerator.from_pretrained(options.run, options.markov_weight)
 
 
 def _prompt(options: GenerationOptions) -> str:

@@ -35,7 +35,7 @@ from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
-from zoo.one_to_many import MarkovGenerator, TextGenerator
+from zoo.one_to_many import InterpolatedGenerator, MarkovGenerator, TextGenerator
 from zoo.training import (
     Pace,
     Processes,
@@ -87,6 +87,7 @@ class TextGeneratorOptions:
         weight_dropout: Share of the recurrent weights dropped.
         markov_order: Order of the n-gram model that is counted beside it for comparison.
         markov_tokens: The most tokens that it is counted in, in long stretches spread evenly over the text.
+        markov_weight: Its share in the mixture with the network that is measured at the end; nothing is trained by it.
     """
 
     data: str = "python_docs"
@@ -118,6 +119,7 @@ class TextGeneratorOptions:
     weight_dropout: float = 0.0
     markov_order: int = 6
     markov_tokens: int = 4_000_000
+    markov_weight: float = 0.25
 
 
 @dataclass
@@ -211,6 +213,7 @@ def main() -> int:
         raise InputError(f"{corpus.name} leaves {len(held_out.ids)} tokens for validation: give more text")
     validation_tokens = spread(held_out.ids, options.validation_tokens)
     with as_input_error("markov_"):
+        check_probability("weight", options.markov_weight)
         baseline = MarkovGenerator(tokenizer=tokenizer, order=options.markov_order)
     model.to(device)
     windows = ContiguousWindows(trained_on.ids, training.batch_size, options.window, training.seed)
@@ -239,16 +242,21 @@ def main() -> int:
     best = TextGenerator.from_pretrained(run.path).to(device)
     baseline.fit(spread(trained_on.ids, options.markov_tokens))
     # Of all that is held out: how many characters a token has.
-    sizes = (len(held_out.ids) - 1, corpus.validation.characters - 1) if _lossless(tokenizer, trained_on) else None
+    sizes = None
+    if corpus.validation.characters > 1 and _lossless(tokenizer, trained_on):
+        sizes = len(held_out.ids) - 1, corpus.validation.characters - 1
     counted = baseline.nats_per_token(validation_tokens)
+    baseline.save(run.path)
+    mixture = InterpolatedGenerator(best, baseline, options.markov_weight)
     figures = {
         "validation": _figures(best, validation_tokens.to(device), sizes),
+        "interpolated_validation": _figures(mixture, validation_tokens.to(device), sizes),
         "markov_validation": _token_figures(counted, sizes),
         **outcome.facts(best, training, device, precision),
     }
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
-    _report(figures, best, baseline, run)
+    _report(figures, best, baseline, options.markov_weight, run)
     return 0
 
 
@@ -303,7 +311,9 @@ def _lossless(tokenizer: TextTokenizer, tokens: Tokens) -> bool:
     return tokenizer.level == "char" and not tokens.any_unknown
 
 
-def _figures(model: TextGenerator, tokens: Tensor, sizes: tuple[int, int] | None) -> dict[str, float]:
+def _figures(
+    model: TextGenerator | InterpolatedGenerator, tokens: Tensor, sizes: tuple[int, int] | None
+) -> dict[str, float]:
     assert model.tokenizer is not None
     figures = _token_figures(carried_nats(model, tokens), sizes)
     if sizes is not None and model.tokenizer.level == "char" and len(tokens) > FRESH_WINDOW:
@@ -320,7 +330,9 @@ def _token_figures(nats: float, sizes: tuple[int, int] | None) -> dict[str, floa
     return figures
 
 
-def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenerator, run: RunFolder) -> None:
+def _report(
+    figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenerator, weight: float, run: RunFolder
+) -> None:
     unit = "bits_per_character" if "bits_per_character" in figures["validation"] else "perplexity"
     samples = [(f"network, temperature {temperature}", best, temperature) for temperature in SAMPLE_TEMPERATURES] + [
         ("n-gram baseline, temperature 0.8", baseline, 0.8)
@@ -330,7 +342,11 @@ def _report(figures: dict[str, Any], best: TextGenerator, baseline: MarkovGenera
         text = model.generate("", max_new_tokens=300, temperature=temperature, seed=0)
         run.add_sample(title, text)
         print(f"--- {title} ---\n{text}\n")
-    for title, split in (("network", "validation"), ("n-gram baseline", "markov_validation")):
+    for title, split in (
+        ("network", "validation"),
+        ("n-gram baseline", "markov_validation"),
+        (f"network and n-grams mixed ({weight:g} of n-grams)", "interpolated_validation"),
+    ):
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures[split].items())
         print(f"{title}: {shown}")
     ratio = figures["markov_validation"][unit] / figures["validation"][unit]

@@ -371,14 +371,8 @@ def test_a_hub_name_without_a_network_fails_fast(name, tmp_path):
     assert message.startswith(f"{name} is not a folder here, and no such model could be had from the hub (")
 
 
-def test_a_hub_name_is_loaded_from_the_folder_it_was_downloaded_to(folder, monkeypatch):
-    asked = []
-
-    def download(name, **options):
-        asked.append((name, options))
-        return str(folder)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+def test_a_hub_name_is_loaded_from_the_folder_it_was_downloaded_to(folder, hub_of):
+    asked = hub_of(folder)
     loaded = TextGenerator.from_pretrained("owner/model", revision="v1")
     assert asked == [("owner/model", {"revision": "v1", "allow_patterns": MODEL_FILES})]
     assert torch.equal(

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from zoo.core.state import State
 
+MAX_ORDER = 64  # no text repeats itself further than that to any use, and time and memory grow with it
+
 
 class NgramModel:
     """Predicts each token from counts of n-grams; follows the decoding protocol of the neural decoders.
@@ -30,12 +32,12 @@ class NgramModel:
         order: n, the longest n-gram that is counted; a context has up to n-1 tokens.
 
     Raises:
-        ValueError: `order` or `vocab_size` is less than 1.
+        ValueError: `order` is not 1 to 64, or `vocab_size` is less than 1.
     """
 
     def __init__(self, vocab_size: int, order: int) -> None:
-        if order < 1:
-            raise ValueError(f"order is {order}: expected at least 1 (6 predicts from the last 5 tokens)")
+        if not 1 <= order <= MAX_ORDER:
+            raise ValueError(f"order is {order}: expected 1 to {MAX_ORDER} (6 predicts from the last 5 tokens)")
         if vocab_size < 1:
             raise ValueError(f"a vocab_size {vocab_size} leaves no token to predict: expected at least 1")
         self.vocab_size = vocab_size
@@ -97,18 +99,58 @@ class NgramModel:
             ValueError: `tokens` is not one row of integers, is empty, or holds an id outside [0, V).
             RuntimeError: `fit` was not called.
         """
-        self._require_fit()
         tokens = self._checked(tokens)
+        before = torch.cat([tokens.new_full((1,), -1), tokens[:-1]])  # -1 where there is none
+        return self.log_probabilities_after(self._states(before[None], self._nothing(1)), tokens)
+
+    def log_probabilities_after(self, state: State, tokens: Tensor) -> Tensor:
+        """How likely one token is after each state: what `next_log_probabilities` says of it, without the others.
+
+        Args:
+            state: as in `prefill`, of N rows.
+            tokens: (N,) integers in [0, V).
+
+        Returns:
+            (N,) float64 natural logarithms, on the CPU.
+
+        Raises:
+            ValueError: the state is not (n-1, N), or an id is outside [0, V).
+            RuntimeError: `fit` was not called.
+        """
+        tokens = self._checked(tokens)
+        history = self._checked_state(state, len(tokens))
         probabilities = self._unigram[tokens]
         contexts = torch.zeros_like(tokens)
-        for length, level in enumerate(self._levels, start=1):
-            if length >= len(tokens):
-                break
-            contexts = level.extend(contexts[1:], tokens[:-length], self.vocab_size)
-            pairs = _find(level.pair_keys, contexts * self.vocab_size + tokens[length:], contexts >= 0)
+        for level, older in zip(self._levels, reversed(history.unbind()), strict=False):
+            contexts = level.extend(contexts, older, self.vocab_size)
+            pairs = _find(level.pair_keys, contexts * self.vocab_size + tokens, contexts >= 0)
             kept = torch.where(pairs >= 0, level.weights[pairs], 0.0)
-            probabilities[length:] = kept + level.backoff(contexts) * probabilities[length:]
+            probabilities = kept + level.backoff(contexts) * probabilities
         return probabilities.log()
+
+    def window_log_probabilities(
+        self, inputs: Tensor, targets: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """How likely the target of each step is after the inputs so far and what `state` remembers.
+
+        Args:
+            inputs, targets: (B, T) integers in [0, V).
+            state: as in `prefill`, of B rows; None for no tokens before.
+
+        Returns:
+            (B, T) float64 natural logarithms and the state after the inputs, both on the CPU.
+
+        Raises:
+            ValueError: shapes do not fit, T is 0, or an id is outside [0, V).
+            RuntimeError: `fit` was not called.
+        """
+        if inputs.dim() != 2 or inputs.shape != targets.shape or not inputs.numel():
+            shapes = f"inputs has shape {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+            raise ValueError(f"{shapes}: expected (B, T) for both, at least (1, 1)")
+        self._check_ids(inputs)
+        states = self._states(inputs, self._nothing(len(inputs)) if state is None else state)
+        after = states[0].view(self.order - 1, *inputs.shape)[:, :, -1]
+        return self.log_probabilities_after(states, targets.flatten()).view(targets.shape), (after,)
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
         """Reads a batch of prompts.
@@ -176,13 +218,10 @@ class NgramModel:
             ValueError: the state does not have n-1 rows.
             RuntimeError: `fit` was not called.
         """
-        self._require_fit()
-        (history,) = state
-        if history.dim() != 2 or len(history) != self.order - 1:
-            raise ValueError(f"the state has shape {tuple(history.shape)}: expected ({self.order - 1}, B)")
+        history = self._checked_state(state, state[0].shape[-1])
         probabilities = self._unigram.repeat(history.shape[1], 1)
         contexts = torch.zeros(history.shape[1], dtype=torch.long)
-        for level, older in zip(self._levels, history.cpu().flip(0), strict=False):
+        for level, older in zip(self._levels, reversed(history.unbind()), strict=False):
             contexts = level.extend(contexts, older, self.vocab_size)
             rows = (contexts >= 0).nonzero().squeeze(1)
             if not len(rows):
@@ -194,7 +233,23 @@ class NgramModel:
             pairs = torch.arange(int(sizes.sum())) + (ends - sizes.cumsum(0)).repeat_interleave(sizes)
             nexts = level.pair_keys[pairs] % self.vocab_size
             probabilities[rows.repeat_interleave(sizes), nexts] += level.weights[pairs]
-        return probabilities.log().to(history.device, torch.float32)
+        return probabilities.log().to(state[0].device, torch.float32)
+
+    def _nothing(self, rows: int) -> State:
+        """The state of rows that have no tokens yet."""
+        return (torch.full((self.order - 1, rows), -1),)
+
+    def _states(self, inputs: Tensor, state: State) -> State:
+        """The state after each token of each row: inputs (B, T), state of B rows -> state of B·T rows."""
+        row = torch.cat([self._checked_state(state, len(inputs)).T, inputs.long().cpu()], dim=1)
+        return (row.unfold(1, self.order - 1, 1)[:, 1:].flatten(0, 1).T,)
+
+    def _checked_state(self, state: State, rows: int) -> Tensor:
+        self._require_fit()
+        (history,) = state
+        if history.shape != (self.order - 1, rows):
+            raise ValueError(f"the state has shape {tuple(history.shape)}: expected ({self.order - 1}, {rows})")
+        return history.cpu()
 
     def _require_fit(self) -> None:
         if not len(self._unigram):

@@ -74,9 +74,9 @@ class PretrainedModel(nn.Module):
         return self.tokenizer
 
     @classmethod
-    def to_start_from(cls, name: str | Path) -> tuple[Self, TextTokenizer]:
+    def to_start_from(cls, name: str | Path, **hub_options: Any) -> tuple[Self, TextTokenizer]:
         """A saved model and its tokenizer. Raises InputError as `from_pretrained` does, or if it has no tokenizer."""
-        source = cls.from_pretrained(name)
+        source = cls.from_pretrained(name, **hub_options)
         if source.tokenizer is None:
             raise InputError(f"{name} has no tokenizer.json, without which its weights read no text")
         return source, source.tokenizer
@@ -127,9 +127,7 @@ class PretrainedModel(nn.Module):
             InputError: no such folder and no such model on the hub, or no network; a file is missing, truncated or
                 of another architecture; weights and configuration do not fit together.
         """
-        folder = Path(name)
-        if not folder.is_dir():
-            folder = _download(str(name), [CONFIG_FILE, WEIGHTS_FILE, *cls.tokenizer_files.values()], hub_options)
+        folder = local_folder(name, [CONFIG_FILE, WEIGHTS_FILE, *cls.tokenizer_files.values()], hub_options)
         config = read_config(folder, cls.__name__)
         tokenizers = {
             attribute: TextTokenizer.load(folder / file)
@@ -242,6 +240,14 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     persistent = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {**dict(model.named_parameters()), **buffers}
+
+
+def local_folder(name: str | Path, files: list[str], hub_options: dict[str, Any]) -> Path:
+    """The folder of that name, or else one with `files` of that model on the hub.
+
+    Raises InputError if there is neither.
+    """
+    return Path(name) if Path(name).is_dir() else _download(str(name), files, hub_options)
 
 
 def _download(name: str, files: list[str], options: dict[str, Any]) -> Path:

@@ -74,3 +74,9 @@ def test_a_carried_state_is_worth_something_on_a_text_that_repeats() -> None:
     model, tokens = make_model(), tokens_of(61)
     inputs, targets = tokens[:-1].view(20, 3), tokens[1:].view(20, 3)
     assert carried_nats(model, tokens) != pytest.approx(window_nats(model, inputs, targets), rel=1e-4)
+
+
+@pytest.mark.parametrize(("length", "rows"), [(0, 1), (1, 1), (3, 3)])
+def test_too_few_tokens_are_refused(length: int, rows: int) -> None:
+    with pytest.raises(ValueError, match=f"{length} tokens are too few for {rows} rows: expected at least {rows + 1}"):
+        carried_nats(make_model("lstm"), torch.zeros(length, dtype=torch.long), rows)

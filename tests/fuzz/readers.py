@@ -38,7 +38,7 @@ from zoo.data.text import load_text
 from zoo.data.tokenizer import TextTokenizer
 from zoo.errors import InputError
 from zoo.many_to_one import TextClassifier
-from zoo.one_to_many import ImageCaptioner, TextGenerator
+from zoo.one_to_many import ImageCaptioner, InterpolatedGenerator, TextGenerator
 from zoo.one_to_one import ImageClassifier, ImageEncoder
 from zoo.pretrained import PretrainedModel
 from zoo.seq2seq import Translator
@@ -162,6 +162,10 @@ def pretrained(folder: Path, request: Request, architecture: str) -> None:
         model.translate("the cat", num_beams=2, max_ratio=1)
 
 
+def interpolated(folder: Path, _: Request) -> None:
+    assert isinstance(InterpolatedGenerator.from_pretrained(folder).generate("the", max_new_tokens=3), str)
+
+
 @cache
 def small_generator() -> tuple[TextGenerator, torch.optim.Optimizer]:
     model = TextGenerator(vocab_size=5, embedding_size=3, hidden_size=4)
@@ -258,6 +262,7 @@ READERS: dict[str, Reader] = {
     "run_folder": run_folder,
     "feature_cache": feature_cache,
     "weights": weights,
+    "interpolated": interpolated,
     **{name: partial(pretrained, architecture=name) for name in ARCHITECTURES},
     **{file.stem: partial(command_line, name=file.stem) for file in SCRIPTS.glob("*.py")},
 }

@@ -11,14 +11,14 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from tests.fuzz.conftest import Attack
 from tests.fuzz.hostile import VALUES, as_json, changed, changed_json, json_file
 from tests.fuzz.reading_process import Case
 from zoo.data.tokenizer import TextTokenizer
 from zoo.many_to_one import TextClassifier
-from zoo.one_to_many import ImageCaptioner, TextGenerator
+from zoo.one_to_many import ImageCaptioner, MarkovGenerator, TextGenerator
 from zoo.one_to_one import ImageClassifier, ImageEncoder
 from zoo.pretrained import PretrainedModel
 from zoo.seq2seq import Translator
@@ -88,6 +88,20 @@ def strange(draw: st.DrawFn, files: dict[str, bytes]) -> Case:
 @pytest.mark.parametrize("architecture", [type(model).__name__ for model in models()])
 def test_saved_models(attack: Attack, saved: dict[str, dict[str, bytes]], architecture: str) -> None:
     attack(architecture, strange(saved[architecture]))
+
+
+def test_counts_beside_a_network(attack: Attack, saved: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
+    tokenizer = TOKENIZERS["word"]
+    MarkovGenerator(tokenizer=tokenizer, order=3).fit(torch.tensor(tokenizer.encode(TEXT))).save(tmp_path)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    digest = load(whole)["tokenizer"]
+    orders = st.sampled_from((0, 1, 2, 64, 65, 2**62, -1, 2.5, float("inf"), True, [1])).map(torch.tensor)
+    ids = st.lists(st.integers(-2, 2**31 - 1) | st.integers(0, tokenizer.vocab_size), max_size=9)
+    tokens = ids.map(lambda some: torch.tensor(some, dtype=torch.int32))
+    stored = st.builds(lambda order, some: save({"order": order, "tokens": some, "tokenizer": digest}), orders, tokens)
+    contents = stored | safetensors(whole) | changed(whole, most=2)
+    attack("interpolated", contents.map(lambda content: Case(saved["TextGenerator"] | {file.name: content})))
 
 
 def tokenizer_files(tmp_path: Path) -> list[bytes]:

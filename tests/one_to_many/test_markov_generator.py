@@ -239,5 +239,5 @@ def test_errors_say_what_was_given_and_expected() -> None:
     _, state = model.prefill(one_row, torch.tensor([2]))
     with pytest.raises(ValueError, match="the state has 1 rows"):
         model.step(torch.tensor([0, 1]), state)
-    with pytest.raises(ValueError, match=r"expected \(2, B\)"):
+    with pytest.raises(ValueError, match=r"expected \(2, 1\)"):
         model.next_log_probabilities((torch.zeros(5, 1, dtype=torch.long),))

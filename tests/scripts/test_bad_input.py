@@ -82,6 +82,7 @@ def test_data(
         (["--level", "char", "--pretokenized"], "pretokenized"),
         (["--markov_order", "0"], "markov_order is 0"),
         (["--markov_tokens", "0"], "markov_tokens is 0"),
+        (["--markov_weight", "1"], "markov_weight is 1.0"),
         (["--validation_tokens", "1"], "validation_tokens is 1"),
         (["--tokenizer_characters", "0"], "tokenizer_characters is 0"),
         (["--resume"], "is not a run folder: there is nothing to resume"),

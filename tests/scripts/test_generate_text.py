@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zoo.one_to_many import TextGenerator
+from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
 Run = Callable[..., Any]
 
@@ -72,6 +72,30 @@ def test_bfloat16(generate: Run, finished_run: Path) -> None:
         "12 green", max_new_tokens=20, temperature=0, bfloat16=True
     )
     assert generate(*options).out == f"12 green{text}\n"
+
+
+def test_with_the_n_gram_model(generate: Run, finished_run: Path) -> None:
+    options = ("--prompt", "12 green", "--max_new_tokens", 20, "--seed", 3, "--markov_weight")
+    model = InterpolatedGenerator.from_pretrained(finished_run, 0.4)
+    text = model.generate("12 green", max_new_tokens=20, temperature=0.8, seed=3)
+    assert generate(*options, 0.4).out == f"12 green{text}\n"
+    assert generate(*options, 0).out == generate(*options[:-1]).out != generate(*options, 0.4).out
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1])
+def test_a_weight_out_of_its_range(generate: Run, weight: float) -> None:
+    result = generate("--prompt", "1", "--markov_weight", weight)
+    assert (result.code, result.out) == (2, "")
+    assert f"markov_weight is {float(weight)}" in result.err
+
+
+def test_a_run_without_an_n_gram_model(
+    run: Run, generate_script: ModuleType, finished_run: Path, tmp_path: Path
+) -> None:
+    TextGenerator.from_pretrained(finished_run).save_pretrained(tmp_path / "network")
+    result = run(generate_script, tmp_path / "network", "--prompt", "1", "--markov_weight", 0.2)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {tmp_path / 'network'} has no markov.safetensors, the n-gram model")
 
 
 def test_several_continuations(generate: Run) -> None:

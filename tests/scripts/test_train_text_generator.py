@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from zoo.core import CELLS
 from zoo.data import load_text
 from zoo.evaluation import carried_nats
-from zoo.one_to_many import TextGenerator
+from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
 Run = Callable[..., Any]
 FILES = {
@@ -24,6 +24,7 @@ FILES = {
     "config.json",
     "model.safetensors",
     "tokenizer.json",
+    "markov.safetensors",
     "README.md",
     "metrics.jsonl",
     "metrics.json",
@@ -73,6 +74,11 @@ def test_the_final_figures(finished_run: Path, text_file: Path) -> None:
     bits = nats / torch.tensor(2.0).log().item()
     assert found["validation"]["bits_per_character"] == pytest.approx(bits, rel=1e-5)
     assert found["markov_validation"]["nats_per_token"] < nats  # counting wins against six steps
+    mixture = InterpolatedGenerator.from_pretrained(finished_run, 0.25)
+    mixed = found["interpolated_validation"]
+    assert set(mixed) == names
+    assert mixed["nats_per_token"] == pytest.approx(carried_nats(mixture, tokens), rel=1e-5)
+    assert mixed["nats_per_token"] < nats
     assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert found["steps"] == found["best_step"] == 6
     assert found["training_minutes"] >= 0
@@ -85,9 +91,9 @@ def test_built_in_data_with_the_figure_for_fresh_windows(train: Run, tmp_path: P
     result = train(tmp_path / "run", data="python_docs", max_steps=2, evaluations=1, window=64)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("python_docs: ")
-    found = figures(tmp_path / "run")["validation"]
-    assert found["nats_per_character_window_256"] == pytest.approx(found["nats_per_token"], rel=0.05)
-    assert found["nats_per_character_window_256"] != found["nats_per_token"]
+    for found in (figures(tmp_path / "run")[name] for name in ("validation", "interpolated_validation")):
+        assert found["nats_per_character_window_256"] == pytest.approx(found["nats_per_token"], rel=0.05)
+        assert found["nats_per_character_window_256"] != found["nats_per_token"]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,26 @@ def test_the_same_options_give_the_same_run(train: Run, run: Run, train_script: 
     assert second == first | {"out": str(tmp_path / "b")}
     assert train(tmp_path / "c", **(changes | {"seed": 4})).code == 0
     assert timeless(tmp_path / "c") != timeless(tmp_path / "a")
+
+
+def test_a_finished_run_is_measured_with_another_weight_of_its_n_grams(train: Run, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", markov_weight=0).code == 0
+    before = figures(tmp_path / "run")
+    assert before["interpolated_validation"] == pytest.approx(before["validation"], rel=1e-6)
+    result = train(tmp_path / "run", "--resume", markov_weight=0.5)
+    assert (result.code, result.err) == (0, "")
+    after = figures(tmp_path / "run")
+    assert after["validation"] == before["validation"]
+    mixed = after["interpolated_validation"]["nats_per_token"]
+    assert mixed < after["validation"]["nats_per_token"]
+    assert f"network and n-grams mixed (0.5 of n-grams): nats_per_token {mixed:.4f}" in result.out
+
+
+def test_a_validation_text_of_one_character_that_is_several_tokens(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("\U0001f642", encoding="utf-8")
+    result = train(tmp_path / "run", level="bpe", tokenizer_size=280, validation_data=tmp_path / "one.txt")
+    assert (result.code, result.err) == (0, "")
+    assert set(figures(tmp_path / "run")["validation"]) == {"nats_per_token", "perplexity"}
 
 
 def test_overwrite(train: Run, tmp_path: Path) -> None:

@@ -69,5 +69,5 @@ def test_tensorboard_that_is_not_installed_is_said_before_anything_starts(monkey
 
 
 def test_what_may_change_at_a_resumption_are_options() -> None:
-    # Where features are kept is an option of the scripts that train on images.
-    assert {field.name for field in fields(TrainingOptions)} | {"cache"} >= RESUMABLE_CHANGES
+    # Where features are kept, and how much of the n-grams the last figures have, are options of single scripts.
+    assert {field.name for field in fields(TrainingOptions)} | {"cache", "markov_weight"} >= RESUMABLE_CHANGES

@@ -43,8 +43,13 @@ def carried_nats(model: LanguageModel, tokens: Tensor, rows: int = 1) -> float:
     Returns:
         The mean over the N - 1 tokens that have one before them (with several rows, over all whose predecessor is in
         their row).
+
+    Raises:
+        ValueError: there are fewer than `rows` + 1 tokens.
     """
     length = (len(tokens) - 1) // rows
+    if length < 1:
+        raise ValueError(f"{len(tokens)} tokens are too few for {rows} rows: expected at least {rows + 1}")
     inputs = tokens[: length * rows].view(rows, length)
     targets = tokens[1 : length * rows + 1].view(rows, length)
     total, state = 0.0, None

@@ -88,6 +88,9 @@ def generate_text(
     Returns:
         The continuation without the prompt; for a list of prompts a list; with `num_return` a list in its place.
         A prompt's continuation does not depend on what other prompts there are.
+
+    Raises:
+        ValueError: `num_return` is below 1, or what `stream_text` raises.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if num_return is not None and num_return < 1:

@@ -17,7 +17,7 @@ class TextGenerator(PretrainedModel):
 
     Args:
         vocab_size: V; may be left out where a tokenizer is given.
-        tokenizer: needed by `generate` and `stream` only.
+        tokenizer: needed by `generate`, `stream` and `beam_search` only.
         embedding_size, hidden_size, num_layers, cell, tied, residual, ngram_order, ngram_buckets, dropout,
             input_dropout, embedding_dropout, ngram_dropout, weight_dropout: see `RecurrentDecoder`.
 
@@ -91,17 +91,18 @@ class TextGenerator(PretrainedModel):
         With `bfloat16` it is quicker on a CPU, and draws from almost the same model: see `zoo.core.PackedDecoder`.
         """
         with evaluating(self):
-            return generate_text(self._stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+            return generate_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
 
     def beam_search(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """The likeliest continuation of a prompt or a list of prompts; see `zoo.one_to_many.generation.search_text`."""
         with evaluating(self):
-            return search_text(self._stepper(), self.require_tokenizer(), prompt, **options)
+            return search_text(self.stepper(), self.require_tokenizer(), prompt, **options)
 
     def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
         with evaluating(self):
-            yield from stream_text(self._stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+            yield from stream_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
 
-    def _stepper(self, bfloat16: bool = False) -> PackedDecoder:
+    def stepper(self, bfloat16: bool = False) -> PackedDecoder:
+        """What texts are continued with: the decoder with its weights laid out for steps."""
         return PackedDecoder(self.decoder, torch.bfloat16 if bfloat16 else None)

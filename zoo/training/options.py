@@ -92,8 +92,9 @@ class TrainingOptions:
             raise ValueError("overwrite and resume were both given; a run is either replaced or gone on with")
 
 
-# What may differ between a run and its resumption: they say where and how long, not what is computed. (The precision
-# that `auto` came to is compared by the loop.) But for the three that a run whose loss became infinite is to lower.
+# What may differ between a run and its resumption: they say where and how long, or what is measured when training is
+# over, not what is computed in it. (The precision that `auto` came to is compared by the loop.) But for the three that
+# a run whose loss became infinite is to lower.
 RESUMABLE_CHANGES = frozenset(
     {
         "out",
@@ -106,6 +107,7 @@ RESUMABLE_CHANGES = frozenset(
         "patience",
         "save_minutes",
         "cache",
+        "markov_weight",
         "tensorboard",
         "device",
         "precision",
