@@ -69,13 +69,15 @@ def main() -> int:
     for chunk in in_chunks(_with_text(items), 1 if typed else CHUNK):
         with as_input_error():
             rows = model.encode([item.text for item in chunk])
-        kept = [model.shorten(row) for row in rows]
-        cut += sum(len(short) < len(row) for short, row in zip(kept, rows, strict=True))
-        for item, found in zip(chunk, model.classify_rows(kept, options.top_k), strict=True):
+        cut += sum(len(model.shorten(row)) < len(row) for row in rows)
+        for item, found in zip(chunk, model.classify_rows(rows, options.top_k), strict=True):
             print(_line(item, found, options, model))
         sys.stdout.flush()
     if cut:
-        print(f"{cut:,} texts are longer than {model.max_length} tokens: their middle was cut out", file=sys.stderr)
+        print(
+            f"{cut:,} texts are longer than {model.max_length} tokens: the network read them without their middle",
+            file=sys.stderr,
+        )
     return 0
 
 

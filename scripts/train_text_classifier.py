@@ -8,6 +8,7 @@ python scripts/classify_text.py runs/surnames Kowalczyk Rossi
 import hashlib
 import math
 import shlex
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -39,8 +40,6 @@ from zoo.one_to_many import TextGenerator
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
 
 MISTAKES = 20
-# Times the learning rate: most n-grams are seen a few times only.
-BAG_PACE = 4.0
 
 
 @dataclass
@@ -63,7 +62,7 @@ class TextClassifierOptions:
         min_frequency: Characters or words rarer than this are unknown, so that the model learns what to make of those.
         pretokenized: Words are already separated by blanks; for level word.
         lowercase: Take upper case for lower case.
-        max_length: Longest text in tokens; of a longer one the beginning and the end are kept.
+        max_length: Longest text in tokens that the network reads; of a longer one it reads the beginning and the end.
         batch_tokens: The most tokens in a batch, padding included; long texts come in smaller batches.
         init_from: A text generator's run to start from: its tokenizer, embeddings and core, which then reads in one
             direction. A resumed run needs it again.
@@ -79,8 +78,9 @@ class TextClassifierOptions:
         ngram_order: Longest n-gram with an embedding of its own; 1 for none.
         ngram_buckets: Rows of each n-gram table.
         bag_order: Longest n-gram of a linear classifier beside the network, which scores a text by the n-grams that it
-            has; 0 for none.
-        bag_buckets: Rows of that classifier's table.
+            has, wherever they stand; 0 for none.
+        bag_size: The most n-grams that this classifier knows, the commonest.
+        bag_variance: How large its weights may become: 10 is good for sentences, 50 for pages.
         dropout: Locked dropout between layers, and dropout before the labels' scores.
         input_dropout: Locked dropout on the embeddings.
         embedding_dropout: Share of the vocabulary dropped whole.
@@ -122,7 +122,8 @@ class TextClassifierOptions:
     ngram_order: int = 4
     ngram_buckets: int = 20_000
     bag_order: int = 0
-    bag_buckets: int = 2**20
+    bag_size: int = 2**19
+    bag_variance: float = 10.0
     dropout: float = 0.4
     input_dropout: float = 0.1
     embedding_dropout: float = 0.0
@@ -158,17 +159,21 @@ class TextClassifierTraining(TrainingOptions):
 
 
 class Encoded:
-    """A split as the model takes it: a row of tokens a text, and its target. `cut` says what `max_length` cost."""
+    """A split as the model takes it: a row of tokens a text, and its target.
+
+    `rows` are what the network reads, `whole` what the model reads, and `cut` says what the network does not.
+    """
 
     def __init__(self, name: str, split: LabelledTexts, model: TextClassifier) -> None:
         self.texts = split.texts
         with as_input_error():
             whole = model.encode(split.texts)
         self.rows = [model.shorten(row) for row in whole]
+        self.whole = self.rows if model.bag is None else whole
         self.targets = _targets(split, model)
         lost = [len(row) - len(kept) for row, kept in zip(whole, self.rows, strict=True) if len(kept) < len(row)]
         self.cut = (
-            f"{len(lost):,} of {len(whole):,} {name} texts are longer than {model.max_length} tokens: the middle is "
+            f"{len(lost):,} of {len(self):,} {name} texts are longer than {model.max_length} tokens: the middle is "
             f"cut out of them, {sum(lost) / sum(map(len, whole)):.1%} of all tokens"
             if lost
             else None
@@ -224,7 +229,10 @@ class Classifying:
         return int(batch.lengths.sum())
 
     def evaluate(self) -> dict[str, float]:
-        return _figures(self.model, self.model.probabilities_of(self.validation.rows), self.validation)
+        network, bag = self.model.scores_of(self.validation.whole)
+        if bag is not None:
+            self.model.fit_pool(network, bag, self.validation.targets)
+        return _figures(self.model, self.model.pooled(network, bag), self.validation)
 
     def sample(self) -> str:
         text = self.validation.texts[0]
@@ -273,8 +281,6 @@ def main() -> int:
     if data.test is not None:
         splits["test"] = data.test
     encoded = {name: Encoded(name, split, model) for name, split in splits.items()}
-    if model.bag is not None:
-        model.bag.count(encoded["training"].rows, encoded["training"].targets)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in encoded.items())
     print(
@@ -283,10 +289,12 @@ def main() -> int:
     )
     for note in [*data.notes, *(split.cut for split in encoded.values() if split.cut)]:
         print(f"note: {note}")
+    if model.bag is not None and processes.is_main and not training.resume:  # a save has it
+        start = time.perf_counter()
+        model.fit_bag(encoded["training"].whole, encoded["training"].targets)
+        print(f"the bag of n-grams is fitted: {(time.perf_counter() - start) / 60:.2f} minutes beside the training")
     model.to(device)
     paces = {} if source is None else _paces(model, options)
-    if model.bag is not None:
-        paces[model.bag.weights] = Pace(BAG_PACE)
     batches = LengthBatches(
         [len(row) for row in encoded["training"].rows], training.batch_size, training.seed, options.batch_tokens
     )
@@ -302,11 +310,17 @@ def main() -> int:
     best = TextClassifier.from_pretrained(run.path).to(device)
     figures: dict[str, Any] = {}
     held_out = {name: split for name, split in encoded.items() if name != "training"}
-    results = {name: best.probabilities_of(split.rows) for name, split in held_out.items()}
+    scores = {name: best.scores_of(split.whole) for name, split in held_out.items()}
+    results = {name: best.to_probabilities(best.pooled(*parts)) for name, parts in scores.items()}
     baselines = {} if options.multi_label else _baselines(counted, encoded["training"], held_out)
     for name, split in held_out.items():
-        figures[name] = _figures(best, results[name], split)
+        network, bag = scores[name]
+        figures[name] = _figures(best, best.pooled(network, bag), split)
+        if bag is not None:
+            figures |= {f"network_{name}": _figures(best, network, split), f"bag_{name}": _figures(best, bag, split)}
         figures |= {f"{baseline}_{name}": found[name] for baseline, found in baselines.items()}
+    if best.pool is not None:
+        figures["pool"] = dict(zip(("network", "bag"), best.pool.tolist(), strict=True))
     figures |= outcome.facts(best, training, device, precision)
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
@@ -341,7 +355,7 @@ def _starting_model(
 ) -> TextClassifier:
     values = asdict(options)
     names = [*FROM_SOURCE, "multi_label", "bidirectional", "pooling", "max_length", "label_smoothing"]
-    names += ["bag_order", "bag_buckets", "adversarial"]
+    names += ["bag_order", "bag_size", "bag_variance", "adversarial"]
     names += [name for name in values if name.endswith("dropout")]
     with as_input_error():
         model = TextClassifier(
@@ -394,7 +408,8 @@ def _targets(split: LabelledTexts, model: TextClassifier) -> Tensor:
     return targets
 
 
-def _figures(model: TextClassifier, probabilities: Tensor, split: Encoded) -> dict[str, float]:
+def _figures(model: TextClassifier, scores: Tensor, split: Encoded) -> dict[str, float]:
+    probabilities = model.to_probabilities(scores)
     if model.multi_label:
         return multi_label_figures(probabilities, split.targets.bool())
     return single_label_figures(probabilities, split.targets)
@@ -434,7 +449,13 @@ def _report(
             mistakes = confident_mistakes(split.texts, probabilities, targets, model.labels, MISTAKES)
             write_json_lines(run.path / f"{name}_mistakes.jsonl", [mistake._asdict() for mistake in mistakes])
         print(f"\n{name}:\n{table}\n")
-        for title, key in (("network", name), ("n-gram models", f"markov_{name}"), ("commonest", f"majority_{name}")):
+        for title, key in (
+            ("network" if model.bag is None else "network and bag of n-grams", name),
+            ("network", f"network_{name}"),
+            ("bag of n-grams", f"bag_{name}"),
+            ("n-gram models", f"markov_{name}"),
+            ("commonest", f"majority_{name}"),
+        ):
             if key in figures:
                 print(f"{title}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in figures[key].items()))
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]

@@ -38,7 +38,9 @@ def models() -> list[PretrainedModel]:
     small: dict[str, Any] = {"embedding_size": 4, "hidden_size": 4}
     return [
         TextGenerator(tokenizer=word, ngram_order=2, ngram_buckets=9, **small),
-        TextClassifier(tokenizer=TOKENIZERS["char"], labels=["a", "b"], class_weights=[1, 2], **small),
+        TextClassifier(
+            tokenizer=TOKENIZERS["char"], labels=["a", "b"], class_weights=[1, 2], bag_order=2, bag_size=9, **small
+        ),
         Translator(tokenizer=word, source_tokenizer=TOKENIZERS["bpe"], num_heads=2, **small),
         ImageCaptioner(tokenizer=word, image_size=16, num_heads=2, max_length=5, **small),
         ImageClassifier(labels=["a", "b"], image_size=16),

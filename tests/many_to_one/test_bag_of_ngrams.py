@@ -1,20 +1,20 @@
-"""The bag of n-grams beside counting them one by one."""
+"""The bag of n-grams beside counting them one by one, and its weights beside those of a dense search."""
 
-import math
+from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from zoo.data.length_batches import pad
-from zoo.many_to_one.bag_of_ngrams import BagOfNgrams
+from zoo.many_to_one.bag_of_ngrams import NONE, BagOfNgrams, _codes
 
-BUCKETS = 50_000  # so many that no two of these n-grams share a row
+TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=2, max_size=8)
 
 
 def ngrams(row, order):
-    """In the order in which they end, each with the place where it first ends; "before the first" is -1."""
+    """Each with the place where it first ends; "before the first" is -1."""
     found = {}
     padded = [-1] * (order - 1) + row
     for end in range(len(row)):
@@ -23,72 +23,110 @@ def ngrams(row, order):
     return found
 
 
-def counted(rows, targets, order, num_labels):
-    """{n-gram: its ratio with each label} by plain counting."""
-    every = {ngram for row in rows for ngram in ngrams(row, order)}
-    counts = {
-        ngram: [
-            1 + sum(t == c and ngram in ngrams(r, order) for r, t in zip(rows, targets, strict=True))
-            for c in range(num_labels)
-        ]
-        for ngram in every
-    }
-    totals = [BUCKETS - len(every) + sum(count[c] for count in counts.values()) for c in range(num_labels)]
-    logs = {
-        ngram: [math.log(n / total) for n, total in zip(count, totals, strict=True)] for ngram, count in counts.items()
-    }
-    return {ngram: [value - sum(log) / num_labels for value in log] for ngram, log in logs.items()}
+def code_of(bag, ngram):
+    """By a text that ends with it, of which it is the last n-gram of its length."""
+    padded = list(ngram)
+    while padded and padded[0] == -1:
+        padded.pop(0)
+    return int(_codes(torch.tensor(padded), bag.order)[-1, len(ngram) - 1])
 
 
-rows_and_targets = st.lists(
-    st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=7), st.integers(0, 2)), min_size=1, max_size=8
-)
+def fitted(texts, targets, order=2, size=200, num_labels=3, variance=10.0):
+    bag = BagOfNgrams(num_labels, order, size).double()
+    loss = F.binary_cross_entropy_with_logits if targets.ndim == 2 else F.cross_entropy
+    bag.fit([torch.tensor(text) for text in texts], targets, loss, variance)
+    return bag
+
+
+def common_ngrams(texts, order):
+    counts = Counter(ngram for text in texts for ngram in ngrams(text, order))
+    return [ngram for ngram, count in counts.items() if count >= 2]
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows_and_targets, st.integers(1, 3))
-def test_as_counted_one_by_one(examples, order):
-    rows, targets = [row for row, _ in examples], [target for _, target in examples]
-    bag = BagOfNgrams(3, order, BUCKETS).double()
-    bag.count([torch.tensor(row) for row in rows], torch.tensor(targets))
-    ratios = counted(rows, targets, order, 3)
-    tokens, lengths = pad([torch.tensor(row) for row in rows])
-    found = bag(tokens, lengths)
-    for row, parts in zip(rows, found, strict=True):
-        its = ngrams(row, order)
-        expected = torch.zeros_like(parts)
-        for ngram, end in its.items():
-            expected[end] += torch.tensor(ratios[ngram], dtype=torch.float64) / math.sqrt(len(its))
-        torch.testing.assert_close(parts, expected, atol=1e-5, rtol=1e-5)
+@given(TEXTS, st.integers(1, 3), st.integers(0, 5))
+def test_scores_and_parts_as_added_up_one_by_one(texts, order, seed):
+    targets = torch.randint(3, (len(texts),), generator=torch.Generator().manual_seed(seed))
+    bag = fitted(texts, targets, order)
+    rows = {code: row for code, row in zip(bag.codes.tolist(), bag.table, strict=True) if code != NONE}
+    assert set(rows) == {code_of(bag, ngram) for ngram in common_ngrams(texts, order)}
+    asked = [*texts, [0, 0, 3, 9], [9]]
+    scores = bag([torch.tensor(text) for text in asked])
+    for text, score in zip(asked, scores, strict=True):
+        its = {code_of(bag, ngram): end for ngram, end in ngrams(text, order).items()}
+        its = {code: end for code, end in its.items() if code in rows}
+        expected = torch.zeros(len(text), 3, dtype=torch.float64)
+        for code, end in its.items():
+            expected[end] += rows[code] / len(its) ** 0.5
+        torch.testing.assert_close(bag.parts(torch.tensor(text)), expected)
+        torch.testing.assert_close(score, expected.sum(dim=0) + bag.bias)
 
 
-def test_with_several_labels_a_text_a_ratio_is_with_to_without():
-    bag = BagOfNgrams(2, 1, 3, multi_label=True)
-    bag.count([torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1, 1])], torch.tensor([[1.0, 0], [1, 1], [0, 0]]))
-    # Token 0, in row 2: label 0 with 1 + 2 and without 1 + 0; of all three rows 3 + 3 and 3 + 1.
-    of_token_0 = bag(torch.tensor([[0]]), torch.tensor([1]))[0, 0]
-    assert of_token_0.tolist() == pytest.approx([math.log(3 / 6) - math.log(1 / 4), math.log(2 / 4) - math.log(2 / 6)])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_weights_are_the_best_there_are(several):
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(6, (n % 5 + 3,), generator=generator).tolist() for n in range(40)]
+    first = torch.tensor([text[0] for text in texts])
+    targets = torch.stack([first % 2, first % 3 == 0], dim=1).double() if several else first % 3
+    num_labels, variance = (2 if several else 3), 7.0
+    bag = fitted(texts, targets, 2, 500, num_labels, variance)
+
+    known = common_ngrams(texts, 2)
+    has = torch.tensor([[ngram in ngrams(text, 2) for ngram in known] for text in texts]).double()
+    labels = targets if several else F.one_hot(targets, num_labels).double()
+    ratios = (has.T @ labels + 1).div((has.T @ labels + 1).sum(dim=0)).log()
+    other = has.T @ (1 - labels) + 1
+    ratios = ratios - (other.div(other.sum(dim=0)).log() if several else ratios.mean(dim=1, keepdim=True))
+    features = has / has.sum(dim=1, keepdim=True).sqrt()
+    weights = torch.ones(len(known), 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(num_labels, dtype=torch.float64, requires_grad=True)
+    loss = F.binary_cross_entropy_with_logits if several else F.cross_entropy
+    search = torch.optim.LBFGS([weights, bias], max_iter=500, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def objective():
+        search.zero_grad()
+        value = loss(features @ (weights * ratios) + bias, targets)
+        value = value + weights.square().sum() / (2 * variance * targets.numel())
+        value.backward()
+        return value
+
+    search.step(objective)
+    expected = features @ (weights * ratios) + bias
+    found = bag([torch.tensor(text) for text in texts])
+    torch.testing.assert_close(found, expected.detach(), atol=2e-3, rtol=2e-3)
+    assert loss(found, targets) < 0.5 * loss(torch.zeros_like(found), targets)
 
 
-def test_what_is_counted_does_not_depend_on_how_many_at_once(monkeypatch):
-    rows, targets = [torch.randint(5, (n % 6 + 1,)) for n in range(40)], torch.arange(40) % 3
-    bags = [BagOfNgrams(3, 2, 100) for _ in range(2)]
-    bags[0].count(rows, targets)
-    monkeypatch.setattr("zoo.many_to_one.bag_of_ngrams.COUNTED_AT_ONCE", 7)
-    bags[1].count(rows, targets)
-    assert torch.equal(bags[0].ratios, bags[1].ratios) and bags[0].ratios.abs().max() > 0.1
+def test_the_commonest_ngrams_are_kept():
+    texts = [[5, 1], [5, 2], [5, 1], [3, 2], [3, 1], [4, 4]]
+    bag = fitted(texts, torch.tensor([0, 1, 2, 0, 1, 2]), order=1, size=2)
+    commonest = [(1,), (5,)]  # of three texts each; 2 and 3 are of two, 4 is of one
+    assert bag.codes.tolist() == sorted(code_of(bag, ngram) for ngram in commonest)
 
 
-def test_only_weights_of_what_is_there_learn():
-    bag = BagOfNgrams(2, 1, 10)
-    bag.count([torch.tensor([1, 2]), torch.tensor([3])], torch.tensor([0, 1]))
-    bag(torch.tensor([[1, 9]]), torch.tensor([1])).sum(dim=1)[0, 0].backward()
-    assert bag.weights.grad is not None and bag.weights.grad.count_nonzero() == 1
+def test_texts_that_share_nothing_leave_the_bias():
+    bag = fitted([[0], [1], [2]], torch.tensor([0, 0, 1]), order=1, num_labels=2)
+    scores = bag([torch.tensor([0]), torch.tensor([7])])
+    assert torch.equal(scores[0], scores[1])
+    assert scores[0].softmax(dim=0)[0] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_before_it_is_fitted_it_says_nothing():
+    bag = BagOfNgrams(2, 2, 10)
+    row = torch.tensor([1, 2])
+    assert not bag([row]).any() and not bag.parts(row).any()
 
 
 @pytest.mark.parametrize(
-    ("order", "buckets", "message"), [(0, 9, "bag_order is 0"), (9, 9, "bag_order is 9"), (2, 0, "bag_buckets is 0")]
+    ("order", "size", "message"), [(0, 9, "bag_order is 0"), (9, 9, "bag_order is 9"), (2, 0, "bag_size is 0")]
 )
-def test_what_is_wrong_is_named(order, buckets, message):
+def test_what_is_wrong_is_named(order, size, message):
     with pytest.raises(ValueError, match=message):
-        BagOfNgrams(2, order, buckets)
+        BagOfNgrams(2, order, size)
+
+
+def test_what_cannot_be_fitted_is_named():
+    with pytest.raises(ValueError, match="bag_variance is 0"):
+        fitted([[0], [0]], torch.tensor([0, 1]), variance=0.0)
+    with pytest.raises(ValueError, match="no texts"):
+        fitted([], torch.tensor([], dtype=torch.int64))

@@ -35,15 +35,17 @@ def make_with_tokenizer(**options):
 
 
 def make_with_bag(**options):
-    """Its bag has counted some texts."""
-    model = make_with_tokenizer(bag_order=2, bag_buckets=60, **options)
+    """Its bag is fitted to some texts."""
+    model = make_with_tokenizer(bag_order=2, bag_size=60, **options)
     rows, targets = [torch.tensor(TOKENIZER.encode(TEXT[n : n + 20])) for n in range(30)], torch.arange(30) % 3
-    model.bag.count(rows, F.one_hot(targets).float() if model.multi_label else targets)
+    model.fit_bag(rows, F.one_hot(targets).float() if model.multi_label else targets)
+    model.pool.copy_(torch.tensor([0.6, 1.3]))
     return model
 
 
 def gradients(model, loss):
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    learned = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    names, parameters = zip(*learned, strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
 
 
@@ -62,7 +64,7 @@ def test_scores_loss_and_gradients_are_those_of_each_text_alone(pooling, data, c
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
     options = {"residual": data.draw(st.booleans()), "adversarial": data.draw(st.sampled_from((0.0, 0.1)))}
     model = make(cell=cell, pooling=pooling, num_layers=2, bag_order=2, **options).double()
-    model.bag.count([torch.arange(VOCABULARY)[n:] for n in range(9)], torch.arange(9) % 3)
+    model.fit_bag([torch.arange(VOCABULARY)[n:] for n in range(9)], torch.arange(9) % 3)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     rows = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
     targets = [n % 3 for n in range(len(rows))]
@@ -149,7 +151,7 @@ def test_adversarial_training_learns_from_the_worst_text_of_that_distance(multi_
 
 
 def test_adversarial_training_of_an_embedding_that_does_not_learn():
-    model, frozen = make(adversarial=0.05, bag_order=1), make(adversarial=0.05, bag_order=1)
+    model, frozen = make(adversarial=0.05), make(adversarial=0.05)
     frozen.embedding.requires_grad_(False)
     batch = batch_of([torch.tensor([1, 2, 3]), torch.tensor([4, 5])], [0, 1])
     assert torch.equal(model.loss(batch), frozen.loss(batch))
@@ -269,20 +271,69 @@ def test_a_bag_of_ngrams_speaks_for_itself_and_in_explanations(multi_label):
     tokens, lengths = torch.tensor([TOKENIZER.encode("the fox")]), torch.tensor([7])
     with torch.no_grad():
         network, _ = model._scores(model.embedding(tokens)[0], lengths)
-        bag = model._bag_scores(tokens, lengths)
-        assert torch.equal(model(tokens, lengths), network + bag)
+        bag = model.bag([tokens[0]])
+        torch.testing.assert_close(model(tokens, lengths), 0.6 * network + 1.3 * bag)
+        assert bag.abs().max() > 0.01
         targets = torch.tensor([[1.0, 0.0, 1.0]]) if multi_label else torch.tensor([2])
         cross_entropy = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
-        expected = cross_entropy(network, targets) + cross_entropy(bag, targets)
-        torch.testing.assert_close(model.loss(TextBatch(tokens, lengths, targets)), expected)
+        torch.testing.assert_close(model.loss(TextBatch(tokens, lengths, targets)), cross_entropy(network, targets))
 
         explanation = model.explain("the fox")
         number = LABELS.index(explanation.label)
-        empty = model._scores(torch.zeros(1, 7, 6), lengths)[0] + model.bag.bias
-        with_text, without = (float(model._log_odds(scores, number)) for scores in (network + bag, empty))
+        empty = model.pooled(model._scores(torch.zeros(1, 7, 6), lengths)[0], model.bag.bias)
+        pooled = model.pooled(network, bag)
+        with_text, without = (float(model._log_odds(scores, number)) for scores in (pooled, empty))
     assert sum(explanation.weights) == pytest.approx(with_text - without, rel=1e-2)
     assert explanation.probability == pytest.approx(model.classify("the fox").probability, abs=1e-5)
     assert len({round(weight, 6) for weight in explanation.weights}) > 4
+
+
+def test_a_bag_reads_what_the_network_does_not():
+    model = make_with_bag(pooling="mean", max_length=4)
+    text = "the quick brown fox"
+    row = torch.tensor(TOKENIZER.encode(text))
+    network, bag = model.scores_of([row])
+    with torch.no_grad():
+        expected = model.eval()._network_scores(model.shorten(row)[None], torch.tensor([4]))
+    torch.testing.assert_close(network, expected)
+    assert torch.equal(bag, model.bag([row])) and not torch.equal(bag, model.bag([model.shorten(row)]))
+    explanation = model.explain(text)
+    assert "".join(explanation.tokens) == text
+    assert any(explanation.weights[1:-3])
+    with torch.no_grad():
+        empty = model.pooled(model._scores(torch.zeros(1, 4, 6), torch.tensor([4]))[0], model.bag.bias)
+        number = LABELS.index(explanation.label)
+        pooled = model.pooled(network, bag)
+        with_text, without = (float(model._log_odds(scores, number)) for scores in (pooled, empty))
+    assert sum(explanation.weights) == pytest.approx(with_text - without, rel=1e-2)
+    with pytest.raises(ValueError, match="no bag of n-grams"):
+        make().fit_bag([row], torch.tensor([0]))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_pools_weights_are_those_that_make_the_targets_most_probable(multi_label):
+    model = make_with_bag(multi_label=multi_label)
+    generator = torch.Generator().manual_seed(0)
+    right = torch.arange(200) % 3
+    targets = F.one_hot(right).float()
+    noise = torch.randn(2, 200, 3, generator=generator)
+    network, bag = 2 * targets + noise[0], 8 * targets + 8 * noise[1]
+    targets = targets if multi_label else right
+    model.fit_pool(network, bag, targets)
+
+    def objective(weights):
+        scores = weights[0] * network + weights[1] * bag
+        loss = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
+        return float(loss(scores, targets) + weights.log().square().sum() / (2 * targets.numel()))
+
+    best = objective(model.pool)
+    for step in ((0.01, 0), (-0.01, 0), (0, 0.003), (0, -0.003)):
+        assert objective(model.pool + torch.tensor(step)) > best
+    assert model.pool[0] > 2 * model.pool[1]  # the bag's opinions are loud
+    model.fit_pool(network, -bag, targets)
+    assert model.pool[0] > 10 * model.pool[1] > 0
+    with pytest.raises(ValueError, match="no bag of n-grams"):
+        make().fit_pool(network, bag, targets)
 
 
 def test_a_token_that_the_model_does_not_look_at_weighs_nothing():
@@ -350,6 +401,8 @@ def test_saved_and_loaded_it_says_the_same(tmp_path):
         ({"cell": "transformer"}, "cell is 'transformer'"),
         ({"hidden_size": 0}, "hidden_size is 0"),
         ({"bag_order": 9}, "bag_order is 9"),
+        ({"bag_order": 1, "bag_size": 0}, "bag_size is 0"),
+        ({"bag_variance": 0.0}, "bag_variance is 0"),
     ],
 )
 def test_what_is_wrong_is_named(options, message):

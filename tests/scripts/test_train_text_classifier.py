@@ -113,7 +113,7 @@ def test_every_cell_trains(train_classifier: Run, tmp_path: Path, cell: str, opt
 def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     train_classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"max_steps": 12, "evaluations": 4, "word_dropout": 0.2, "bag_order": 2, "bag_buckets": 500}
+    options = {"max_steps": 12, "evaluations": 4, "word_dropout": 0.2, "bag_order": 2, "bag_size": 500}
     assert train_classifier(tmp_path / "whole", **options).code == 0
 
     stop_at(monkeypatch, 8)
@@ -124,17 +124,23 @@ def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_bag_of_ngrams_has_counted_the_training_texts_and_learns(
-    train_classifier: Run, tmp_path: Path, reviews: Path
-) -> None:
-    options = {"bag_order": 2, "bag_buckets": 500, "max_steps": 3}
-    assert train_classifier(tmp_path / "run", **options).code == 0
+def test_a_bag_of_ngrams_is_fitted_to_the_training_texts(train_classifier: Run, tmp_path: Path, reviews: Path) -> None:
+    options = {"bag_order": 2, "bag_size": 500, "bag_variance": 3, "max_steps": 3, "max_length": 5}
+    result = train_classifier(tmp_path / "run", **options)
+    assert result.code == 0, result
     model = TextClassifier.from_pretrained(tmp_path / "run")
+    assert model.bag is not None
     data = load_labelled_texts(str(reviews)).train
+    rows, targets = model.encode(data.texts), torch.tensor([model.labels.index(label) for (label,) in data.labels])
     fresh = BagOfNgrams(2, 2, 500)
-    fresh.count(model.encode(data.texts), torch.tensor([model.labels.index(label) for (label,) in data.labels]))
-    assert model.bag is not None and torch.equal(model.bag.ratios, fresh.ratios)
-    assert not torch.equal(model.bag.weights, fresh.weights)
+    fresh.fit(rows, targets, torch.nn.functional.cross_entropy, 3)
+    torch.testing.assert_close(model.bag(rows), fresh(rows))
+    assert fresh(rows).abs().max() > 0.1
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for part in ("validation", "network_validation", "bag_validation"):
+        assert 0 <= figures[part]["accuracy"] <= 1
+    assert model.pool is not None and list(figures["pool"].values()) == model.pool.tolist() != [1, 1]
+    assert "the bag of n-grams is fitted" in result.out and "network and bag of n-grams: accuracy" in result.out
 
 
 def test_the_seed_decides(train_classifier: Run, tmp_path: Path) -> None:
@@ -155,11 +161,13 @@ def test_multi_label(train_classifier: Run, run: Run, classify_script: ModuleTyp
         for n in range(60)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    result = train_classifier(tmp_path / "run", "--multi_label", data=file, level="word", max_steps=120)
+    result = train_classifier(tmp_path / "run", "--multi_label", data=file, level="word", bag_order=2, max_steps=120)
     assert result.code == 0, result
     assert figures(tmp_path / "run")["validation"]["micro_f1"] > 0.9
-    found = run(classify_script, tmp_path / "run", "red big ball 3", "ball 4", "--format", "jsonl")
-    assert [set(json.loads(line)["labels"]) for line in found.out.splitlines()] == [{"big", "red"}, set()]
+    found = run(classify_script, tmp_path / "run", "red big ball 3", "ball 4", "--format", "jsonl", "--explain")
+    lines = [json.loads(line) for line in found.out.splitlines()]
+    assert [set(line["labels"]) for line in lines] == [{"big", "red"}, set()]
+    assert "".join(lines[0]["explanation"]["tokens"]) == "red big ball 3"
 
 
 # --- starting from a language model ------------------------------------------------------------------------------
