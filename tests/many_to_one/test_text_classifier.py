@@ -140,7 +140,11 @@ def test_adversarial_training_learns_from_the_worst_text_of_that_distance(multi_
     clean = loss_of(embedded)
     (slope,) = torch.autograd.grad(clean, embedded, retain_graph=True)
     worst = loss_of(moved(slope))
-    torch.testing.assert_close(model.loss(batch), (clean + worst) / 2)
+    loss = model.loss(batch)
+    torch.testing.assert_close(loss, (clean + worst) / 2)
+    expected = gradients(model, (clean + loss_of(embedded + (moved(slope) - embedded).detach())) / 2)
+    for name, gradient in gradients(model, loss).items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
     assert worst > clean + 0.01
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):  # no other direction is as bad

@@ -263,20 +263,38 @@ class TextClassifier(PretrainedModel):
         """
         if not len(batch.targets):
             raise ValueError("the batch has no texts, but must have at least one to take the mean of")
-        adversarial = self.adversarial > 0 and self.training and torch.is_grad_enabled()
         embedded, _ = self.embedding(batch.tokens, None, batch.lengths)
-        if adversarial:
-            embedded.requires_grad_()  # as it is, but where the embedding does not learn
-        scores, _ = self._scores(embedded, batch.lengths)
-        loss = self._loss(scores, batch.targets, self.label_smoothing)
-        if adversarial:
-            scores, _ = self._scores(embedded + self._worst_move(embedded, loss, batch.lengths), batch.lengths)
-            loss = (loss + self._loss(scores, batch.targets, self.label_smoothing)) / 2
-        return loss
+        if not (self.adversarial and self.training and torch.is_grad_enabled()):
+            return self._loss(self._scores(embedded, batch.lengths)[0], batch.targets, self.label_smoothing)
+        loss, slope = self._loss_and_slope(embedded, batch)
+        moved = embedded + self._worst_move(embedded, slope, batch.lengths)
+        worst = self._loss(self._scores(moved, batch.lengths)[0], batch.targets, self.label_smoothing)
+        return (loss + worst) / 2
 
-    def _worst_move(self, embedded: Tensor, loss: Tensor, lengths: Tensor) -> Tensor:
-        """What to add to embedded texts (B, T, E) to raise `loss` most for its length, a share of each text's own."""
-        (slope,) = torch.autograd.grad(loss, embedded, retain_graph=True)
+    def _loss_and_slope(self, embedded: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
+        """The loss of embedded texts (B, T, E), and its gradient by them.
+
+        Its gradient by the parameters is taken at once, and the loss comes back as one that has it: left for later,
+        it would need a second backward pass, and what that needs in memory, beside that of the moved texts.
+        """
+        held = embedded.detach().requires_grad_()
+        loss = self._loss(self._scores(held, batch.lengths)[0], batch.targets, self.label_smoothing)
+        inputs = [held, *(parameter for parameter in self.parameters() if parameter.requires_grad)]
+        gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+        line = torch.stack(
+            [
+                (of * gradient).sum()
+                for of, gradient in zip([embedded, *inputs[1:]], gradients, strict=True)
+                if gradient is not None
+            ]
+        ).sum()
+        return loss.detach() + (line - line.detach()), gradients[0]
+
+    def _worst_move(self, embedded: Tensor, slope: Tensor, lengths: Tensor) -> Tensor:
+        """What to add to embedded texts (B, T, E) to raise their loss, of that slope, most for its length.
+
+        Which is a share of each text's own length.
+        """
         inside = ~padding_mask(lengths.to(embedded.device), embedded.shape[1])[..., None]
         length, steepness = (
             torch.linalg.vector_norm(part.detach() * inside, dim=(1, 2), keepdim=True) for part in (embedded, slope)
