@@ -186,8 +186,6 @@ class Encoded:
 class Classifying:
     """The task: tell the label of a text. See `zoo.training.Task`."""
 
-    higher_is_better = True
-
     def __init__(
         self,
         model: TextClassifier,
@@ -199,7 +197,9 @@ class Classifying:
         self.model = model
         self.training, self.validation = training, validation
         self.batches = batches
-        self.metric = "micro_f1" if model.multi_label else "accuracy"
+        # Where a bag is most of what is right, the share that is right hardly tells one network from another.
+        self.higher_is_better = model.bag is None
+        self.metric = "cross_entropy" if model.bag is not None else "micro_f1" if model.multi_label else "accuracy"
         self._paces = paces
         digest = hashlib.sha256(training.targets.numpy().tobytes())
         for row in training.rows:

@@ -47,8 +47,10 @@ def random_case(seed: int, rows: int, num_labels: int) -> tuple[Tensor, Tensor]:
 
 def test_single_label_figures_by_hand() -> None:
     figures = single_label_figures(PROBABILITIES, TARGETS)
-    assert list(figures) == ["accuracy", "macro_f1", "expected_calibration_error"]
+    assert list(figures) == ["accuracy", "macro_f1", "cross_entropy", "expected_calibration_error"]
     assert figures["accuracy"] == pytest.approx(3 / 5)
+    of_the_right_ones = PROBABILITIES[range(5), TARGETS].tolist()
+    assert figures["cross_entropy"] == pytest.approx(-sum(map(math.log, of_the_right_ones)) / 5)
     # Each label is right once, is given 2, 2 and 1 times, and is that of 1, 2 and 2 texts.
     assert figures["macro_f1"] == pytest.approx((2 / (2 + 1) + 2 / (2 + 2) + 2 / (1 + 2)) / 3)
     # Bins of 1/15: 0.8 (right), 0.7 (right) and 0.5 (right) are alone in theirs, 0.6 and 0.6 (both wrong) share one.
@@ -84,6 +86,8 @@ def test_certain_probabilities_share_the_last_bin() -> None:
     # A sum in float32 may end above 1, which is no logit.
     probabilities = torch.tensor([[1.0 + 1e-6, 0.0]])
     assert single_label_figures(probabilities, torch.tensor([0]))["expected_calibration_error"] < 1e-6
+    assert single_label_figures(probabilities, torch.tensor([0]))["cross_entropy"] == 0
+    assert 80 < single_label_figures(probabilities, torch.tensor([1]))["cross_entropy"] < 90  # not infinite
 
 
 def test_half_precision_is_measured_as_it_is() -> None:
@@ -98,7 +102,9 @@ MULTI_TARGETS = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]]).bool(
 
 def test_multi_label_figures_by_hand() -> None:
     figures = multi_label_figures(MULTI_PROBABILITIES, MULTI_TARGETS)
-    assert list(figures) == ["exact_match", "micro_f1", "macro_f1", "expected_calibration_error"]
+    assert list(figures) == ["exact_match", "micro_f1", "macro_f1", "cross_entropy", "expected_calibration_error"]
+    right = [0.9, 0.8, 0.9, 0.4, 0.6, 0.9, 0.7, 0.5, 0.8, 0.9, 0.7, 0.7]
+    assert figures["cross_entropy"] == pytest.approx(-sum(map(math.log, right)) / 12)
     assert figures["exact_match"] == pytest.approx(2 / 4)  # the first and the last
     # Right 3, given 4 (0.5 is enough), had 4. By label: 2 of 2 and 3; 1 of 2 and 1; none of none counts as 0.
     assert figures["micro_f1"] == pytest.approx(6 / 8)
@@ -127,7 +133,8 @@ def test_multi_label_figures_equal_their_definitions(rows: int, num_labels: int)
 
 def test_no_labels_at_all_are_matched_exactly() -> None:
     figures = multi_label_figures(torch.zeros(3, 2), torch.zeros(3, 2).bool())
-    assert figures == {"exact_match": 1, "micro_f1": 0, "macro_f1": 0, "expected_calibration_error": 0}
+    assert figures.pop("exact_match") == 1
+    assert set(figures.values()) == {0}
 
 
 def test_a_threshold_is_met_in_the_precision_of_the_probabilities() -> None:

@@ -159,7 +159,7 @@ def test_the_final_figures_are_those_of_the_saved_model(finished_image_classifie
     for name, split in (("validation", data.validation), ("test", data.tests["test"])):
         classified = model.classify([image.content for image in split.images])
         right = [one.label == label for one, label in zip(classified, split.labels, strict=True)]
-        assert found[name].keys() == {"accuracy", "macro_f1", "expected_calibration_error"}
+        assert found[name].keys() == {"accuracy", "macro_f1", "cross_entropy", "expected_calibration_error"}
         assert found[name]["accuracy"] == pytest.approx(sum(right) / len(right))
         assert found[f"majority_{name}"]["accuracy"] == pytest.approx(1 / 3)
         mistakes = (folder / f"{name}_mistakes.jsonl").read_text("utf-8").splitlines()

@@ -143,6 +143,17 @@ def test_a_bag_of_ngrams_is_fitted_to_the_training_texts(train_classifier: Run, 
     assert "the bag of n-grams is fitted" in result.out and "network and bag of n-grams: accuracy" in result.out
 
 
+def test_with_a_bag_those_weights_are_the_best_whose_labels_are_most_probable(
+    train_classifier: Run, tmp_path: Path
+) -> None:
+    options = {"bag_order": 1, "bag_size": 3, "learning_rate": 1.0, "max_steps": 15, "evaluations": 5}
+    assert train_classifier(tmp_path / "run", **options).code == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = [line["cross_entropy"] for line in lines]
+    assert figures(tmp_path / "run")["validation"]["cross_entropy"] == pytest.approx(min(found))
+    assert min(found) < found[-1]  # the last ones are not the best ones
+
+
 def test_the_seed_decides(train_classifier: Run, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert train_classifier(tmp_path / name, seed=seed, max_steps=4).code == 0

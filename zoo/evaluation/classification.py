@@ -29,6 +29,7 @@ def single_label_figures(probabilities: Tensor, targets: Tensor) -> dict[str, fl
     - `accuracy`: the share of the texts whose most probable label is right.
     - `macro_f1`: the mean over the labels of F1. A label that no text has and none is given is left out of the
       mean; one that no text has, but that some are given, counts as 0. (scikit-learn does the same.)
+    - `cross_entropy`: the mean over the texts of -log of the probability of the text's label, in nats.
     - `expected_calibration_error`: see Guo et al., "On calibration of modern neural networks" (2017). The texts are
       put into 15 bins by the probability of their most probable label; the error is the mean over the texts of the
       distance, in their bin, from the mean probability to the share that is right.
@@ -45,6 +46,7 @@ def single_label_figures(probabilities: Tensor, targets: Tensor) -> dict[str, fl
     confidences, predictions = probabilities.max(dim=1)
     return {
         **_agreement(predictions, targets, probabilities.shape[1]),
+        "cross_entropy": _cross_entropy(probabilities.gather(1, targets[:, None])),
         "expected_calibration_error": _calibration_error(confidences, predictions == targets),
     }
 
@@ -56,6 +58,7 @@ def multi_label_figures(probabilities: Tensor, targets: Tensor, threshold: float
     - `micro_f1`: F1 over all N·C decisions; 0 where no text has a label and none is given one.
     - `macro_f1`: the mean over all C labels of F1. A label that no text has counts as 0, whether any are given it
       or not: unlike that of `single_label_figures`, this mean is over the same labels for every classifier.
+    - `cross_entropy`: the mean over all N·C decisions of -log of the probability of the right one, in nats.
     - `expected_calibration_error`: over all N·C decisions, in 15 bins by the label's probability: the distance
       from its mean to the share of the decisions where the text has the label.
 
@@ -80,6 +83,7 @@ def multi_label_figures(probabilities: Tensor, targets: Tensor, threshold: float
         "exact_match": (predictions == targets).all(dim=1).double().mean().item(),
         "micro_f1": binary_f1_score(predictions.flatten().long(), targets.flatten().long()).item(),
         "macro_f1": macro.item(),
+        "cross_entropy": _cross_entropy(torch.where(targets, probabilities, 1 - probabilities)),
         "expected_calibration_error": _calibration_error(probabilities.flatten(), targets.flatten()),
     }
 
@@ -194,6 +198,11 @@ def _agreement(predictions: Tensor, targets: Tensor, num_labels: int) -> dict[st
         "accuracy": multiclass_accuracy(predictions, targets, num_labels, average="micro").item(),
         "macro_f1": multiclass_f1_score(predictions, targets, num_labels, average="macro").item(),
     }
+
+
+def _cross_entropy(probabilities: Tensor) -> float:
+    # Those come from scores in 32 bits, where what is tiny has become 0.
+    return -probabilities.clamp(min=torch.finfo(torch.float32).tiny).log().mean().item()
 
 
 def _calibration_error(confidences: Tensor, right: Tensor) -> float:
