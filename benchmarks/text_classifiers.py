@@ -139,7 +139,8 @@ def ours(name: str, known: LabelledTexts, test: LabelledTexts, options: TextClas
             )
     recipe = {"data": folder, "seed": options.seed, **RECIPES[name]}
     figures = train("train_text_classifier.py", recipe, options.out / name)
-    return name, "zoo", figures["test"]["accuracy"], figures["training_minutes"], figures["parameters"]
+    minutes = figures["training_minutes"] + figures["bag_minutes"]
+    return name, "zoo", figures["test"]["accuracy"], minutes, figures["parameters"]
 
 
 def hold_out_sentences(known: LabelledTexts, count: int, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
@@ -165,6 +166,9 @@ def hold_out_sentences(known: LabelledTexts, count: int, seed: int) -> tuple[Lab
         sentences.append(text)
         for piece in set(pieces(text)):
             with_piece[piece].append(text)
+    if len(sentences) < count:
+        found = f"{len(sentences)} sentences of {SENTENCE_WORDS} words or more"
+        raise InputError(f"sst2 has {found}, but {count} are to be held out")
     held_out = set(random.Random(seed).sample(sentences, count))
     theirs = "".join(map(bounded, sorted(held_out)))
 

@@ -35,7 +35,7 @@ class ClassificationOptions:
         texts: Texts to classify (behind --texts, if the first begins with -); without them and without --file,
             standard input is read, a text a line.
         file: A file with a text a line, or a CSV, TSV or JSONL file (also .gz) or a Parquet file.
-        text_column: The column of such a file that has the text, or several joined by +.
+        text_column: The column of such a table that has the text, or several joined by +; text if left out.
         columns: Names of the columns of a CSV or TSV file without a header line, separated by commas.
         top_k: Show so many of the likeliest labels.
         format: A readable table, or a JSON object a line.
@@ -47,7 +47,7 @@ class ClassificationOptions:
     run: str
     texts: list[str] = field(default_factory=list)
     file: Path | None = None
-    text_column: str = "text"
+    text_column: str | None = None
     columns: str | None = None
     top_k: int = 1
     format: Literal["table", "jsonl"] = "table"
@@ -84,6 +84,9 @@ def main() -> int:
 def _items(options: ClassificationOptions) -> Iterator[GivenText]:
     if options.file is not None and not options.texts and is_record_file(options.file):
         return _records(options.file, options)
+    for name in ("text_column", "columns"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} is for the tables that --file takes: CSV, TSV, JSONL and Parquet")
     return given_texts(options.texts, options.file)
 
 
@@ -95,7 +98,7 @@ def _with_text(items: Iterator[GivenText]) -> Iterator[GivenText]:
 
 
 def _records(file: Path, options: ClassificationOptions) -> Iterator[GivenText]:
-    text_columns = names_in(options.text_column, "+")
+    text_columns = names_in(options.text_column or "text", "+")
     for record in read_records(file, None if options.columns is None else names_in(options.columns, ",")):
         yield GivenText(record.place, text_of(record, text_columns))
 

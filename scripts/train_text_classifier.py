@@ -78,8 +78,9 @@ class TextClassifierOptions:
         ngram_order: Longest n-gram with an embedding of its own; 1 for none.
         ngram_buckets: Rows of each n-gram table.
         bag_order: Longest n-gram of a linear classifier beside the network, which scores a text by the n-grams that it
-            has, wherever they stand; 0 for none.
-        bag_size: The most n-grams that this classifier knows, the commonest.
+            has, wherever they stand; 0 for none. The best weights are then those of the lowest cross-entropy, and not
+            of the highest accuracy (or micro-F1).
+        bag_size: The most n-grams that this classifier knows, the commonest; each takes 8 bytes, and 4 more a label.
         bag_variance: How large its weights may become: 10 is good for sentences, 50 for pages.
         dropout: Locked dropout between layers, and dropout before the labels' scores.
         input_dropout: Locked dropout on the embeddings.
@@ -90,7 +91,8 @@ class TextClassifierOptions:
         label_smoothing: Share of each target that is spread over all labels.
         adversarial: Also learn from each embedded text moved, by that share of its length, to where its loss is worst.
         balanced: Weigh labels so that rare ones count as much as common ones.
-        markov_order: Order of the n-gram models, one a label, that are counted beside it for comparison.
+        markov_order: Order of the n-gram models, one a label, that are counted beside it for comparison (where a text
+            has one label).
     """
 
     data: str = "surnames"
@@ -197,9 +199,11 @@ class Classifying:
         self.model = model
         self.training, self.validation = training, validation
         self.batches = batches
-        # Where a bag is most of what is right, the share that is right hardly tells one network from another.
-        self.higher_is_better = model.bag is None
-        self.metric = "cross_entropy" if model.bag is not None else "micro_f1" if model.multi_label else "accuracy"
+        # Where a bag is most of what is right, the share that is right hardly tells one network from another. (But to
+        # weigh rare labels as much as common ones makes texts' labels less probable.)
+        by_probability = model.bag is not None and model.class_weights is None
+        self.higher_is_better = not by_probability
+        self.metric = "cross_entropy" if by_probability else "micro_f1" if model.multi_label else "accuracy"
         self._paces = paces
         digest = hashlib.sha256(training.targets.numpy().tobytes())
         for row in training.rows:
@@ -289,10 +293,12 @@ def main() -> int:
     )
     for note in [*data.notes, *(split.cut for split in encoded.values() if split.cut)]:
         print(f"note: {note}")
+    bag_facts: dict[str, float] = {}
     if model.bag is not None and processes.is_main and not training.resume:  # a save has it
         start = time.perf_counter()
         model.fit_bag(encoded["training"].whole, encoded["training"].targets)
-        print(f"the bag of n-grams is fitted: {(time.perf_counter() - start) / 60:.2f} minutes beside the training")
+        bag_facts["bag_minutes"] = (time.perf_counter() - start) / 60
+        print(f"the bag of n-grams is fitted: {bag_facts['bag_minutes']:.2f} minutes beside the training")
     model.to(device)
     paces = {} if source is None else _paces(model, options)
     batches = LengthBatches(
@@ -321,7 +327,7 @@ def main() -> int:
         figures |= {f"{baseline}_{name}": found[name] for baseline, found in baselines.items()}
     if best.pool is not None:
         figures["pool"] = dict(zip(("network", "bag"), best.pool.tolist(), strict=True))
-    figures |= outcome.facts(best, training, device, precision)
+    figures |= outcome.facts(best, training, device, precision) | bag_facts
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
     _report(figures, best, held_out, results, run)
@@ -341,6 +347,8 @@ def _with_sizes_of(
                 f"{name} is {getattr(options, name)}, but {options.init_from} has {value}: leave --{name} out, or "
                 "start from another run"
             )
+    if options.min_frequency != usual["min_frequency"]:
+        raise InputError(f"min_frequency is {options.min_frequency}, but the tokenizer is that of {options.init_from}")
     if options.tokenizer_size not in (None, tokenizer.vocab_size):
         raise InputError(
             f"tokenizer_size is {options.tokenizer_size}, but the tokenizer of {options.init_from} has "
@@ -409,7 +417,7 @@ def _targets(split: LabelledTexts, model: TextClassifier) -> Tensor:
 
 
 def _figures(model: TextClassifier, scores: Tensor, split: Encoded) -> dict[str, float]:
-    probabilities = model.to_probabilities(scores)
+    probabilities = model.to_probabilities(scores.double())  # in 32 bits what is nearly certain becomes certain
     if model.multi_label:
         return multi_label_figures(probabilities, split.targets.bool())
     return single_label_figures(probabilities, split.targets)

@@ -2,6 +2,7 @@ import pytest
 
 from benchmarks.text_classifiers import hold_out_sentences
 from zoo.data.labelled_texts import LabelledTexts
+from zoo.errors import InputError
 
 SENTENCES = [
     "a film that is as dull as it is long",
@@ -30,3 +31,8 @@ def test_sentences_are_held_out_with_their_phrases(seed: int) -> None:
     assert training.texts == [text for text in texts if text not in (sentence, *parts)]
     for split in (training, held_out):
         assert split.labels == [(str(texts.index(text)),) for text in split.texts]
+
+
+def test_fewer_sentences_than_are_to_be_held_out() -> None:
+    with pytest.raises(InputError, match="sst2 has 3 sentences of 8 words or more, but 4 are to be held out"):
+        hold_out_sentences(LabelledTexts(SENTENCES, [("0",)] * 3), 4, 0)

@@ -87,7 +87,7 @@ def test_certain_probabilities_share_the_last_bin() -> None:
     probabilities = torch.tensor([[1.0 + 1e-6, 0.0]])
     assert single_label_figures(probabilities, torch.tensor([0]))["expected_calibration_error"] < 1e-6
     assert single_label_figures(probabilities, torch.tensor([0]))["cross_entropy"] == 0
-    assert 80 < single_label_figures(probabilities, torch.tensor([1]))["cross_entropy"] < 90  # not infinite
+    assert 700 < single_label_figures(probabilities, torch.tensor([1]))["cross_entropy"] < 710  # not infinite
 
 
 def test_half_precision_is_measured_as_it_is() -> None:

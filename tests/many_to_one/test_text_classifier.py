@@ -163,6 +163,33 @@ def test_adversarial_training_of_an_embedding_that_does_not_learn():
     assert frozen.output.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("frozen", [(), ("core",), ("embedding", "core")])
+def test_adversarial_training_in_bfloat16_and_with_frozen_layers(frozen):
+    model = make(adversarial=0.05, num_layers=2)
+    for name in frozen:
+        model.get_submodule(name).requires_grad_(False)
+    batch = batch_of([torch.tensor([1, 2, 3]), torch.tensor([4, 5])], [0, 1])
+    expected = gradients(model, model.loss(batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch)
+    for name, gradient in gradients(model, loss).items():
+        torch.testing.assert_close(gradient, expected[name], msg=name, rtol=0.05, atol=0.02)
+
+
+def test_adversarial_training_on_texts_that_are_certain():
+    """Their slope is next to nothing, and its square is nothing."""
+    model = make(adversarial=0.05)
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.weight[0, 0] = 1e-6
+        model.output.bias.copy_(torch.tensor([60.0, 0.0, 0.0]))
+    batch = batch_of([torch.tensor([1, 2, 3])], [0])
+    embedded, _ = model.embedding(batch.tokens, None, batch.lengths)
+    _, slope = model._loss_and_slope(embedded, batch)
+    assert slope.abs().max() < 1e-23
+    assert model._worst_move(embedded, slope, batch.lengths).norm() <= 0.06 * embedded.norm()
+
+
 def test_adversarial_training_where_nothing_depends_on_the_text():
     model = make(adversarial=0.05)
     nn.init.zeros_(model.output.weight)

@@ -25,6 +25,7 @@ from zoo.errors import InputError, OtherProcessError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 RANK = int(os.environ["RANK"])
+FITTED = ("bag.table", "bag.bias", "pool")  # before or between the steps
 
 
 def load(name: str) -> ModuleType:
@@ -59,7 +60,7 @@ def gradients_are_those_of_one_process(script: str, arguments: list[str], out: P
 
     def note(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if isinstance(optimizer, torch.optim.AdamW):  # it is the first to step
-            parameters = dict(seen["task"].model.named_parameters())
+            parameters = {name: p for name, p in seen["task"].model.named_parameters() if name not in FITTED}
             gradients = {name: None if p.grad is None else p.grad.clone() for name, p in parameters.items()}
             steps.append(({name: p.detach().clone() for name, p in parameters.items()}, gradients))
 
@@ -73,7 +74,7 @@ def gradients_are_those_of_one_process(script: str, arguments: list[str], out: P
     place = (0, 0)
     sizes = set()
     for number, (before, gradients) in enumerate(steps):
-        parameters = dict(task.model.named_parameters())
+        parameters = {name: p for name, p in task.model.named_parameters() if name not in FITTED}
         with torch.no_grad():
             for name, value in before.items():
                 parameters[name].copy_(value)

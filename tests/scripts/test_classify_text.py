@@ -94,6 +94,8 @@ def test_an_empty_input_gives_nothing(classify: Run) -> None:
         (b"", ["--file", "no.csv"], "no.csv: no such file"),
         (b"", ["fine", "--top_k", "0"], "top_k is 0"),
         (b"", ["fine", "--format", "xml"], "format"),
+        (b"", ["fine", "--text_column", "body"], "--text_column is for the tables that --file takes"),
+        (b"fine\n", ["--columns", "a,b"], "--columns is for the tables that --file takes"),
         (b"", ["fine", "--file", "a.txt"], "texts and --file were both given"),
         (b"", ["fine", "--picture", "a.png"], "--picture draws the explanation of one text"),
         (b"", ["fine", "--device", "abacus"], "device is abacus"),

@@ -54,6 +54,11 @@ GRADIENTS: dict[str, tuple[str, str, dict[str, object]]] = {
         "uneven_reviews",
         CLASSIFIER | {"balanced": True, "multi_label": True, "label_separator": "+"},
     ),
+    "classifier, adversarial": (
+        "train_text_classifier",
+        "uneven_reviews",
+        CLASSIFIER | {"adversarial": 0.1, "balanced": True, "bag_order": 2, "bag_size": 99},
+    ),
     "translator": ("train_translator", "sentences", {"dropout": 0, "batch_size": 99}),
     "translator, plain": ("train_translator", "sentences", {"dropout": 0, "batch_size": 67, "attention": "none"}),
     "captioner": ("train_image_captioner", "photos", CAPTIONS | {"batch_size": 7}),

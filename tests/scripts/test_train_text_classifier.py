@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import docstring_parser
@@ -154,6 +154,14 @@ def test_with_a_bag_those_weights_are_the_best_whose_labels_are_most_probable(
     assert min(found) < found[-1]  # the last ones are not the best ones
 
 
+def test_a_mistake_that_seems_certain_counts_what_it_costs(train_classifier_script: ModuleType) -> None:
+    """In 32 bits the sigmoid of 20 is 1, and the other label's probability would be 0."""
+    model = TextClassifier(vocab_size=5, labels=["a", "b"], multi_label=True)
+    split = SimpleNamespace(targets=torch.tensor([[0.0, 1.0]]))
+    found = train_classifier_script._figures(model, torch.tensor([[20.0, 20.0]]), split)
+    assert found["cross_entropy"] == pytest.approx(10, abs=1e-6)
+
+
 def test_the_seed_decides(train_classifier: Run, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert train_classifier(tmp_path / name, seed=seed, max_steps=4).code == 0
@@ -252,7 +260,7 @@ def test_lower_layers_thaw_later(train_classifier: Run, tmp_path: Path, language
 def test_a_run_that_thaws_is_resumed_bit_for_bit(
     train_classifier: Run, tmp_path: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"max_steps": 12, "evaluations": 6, "thaw": 0.6}
+    options = {"max_steps": 12, "evaluations": 6, "thaw": 0.6, "adversarial": 0.05}
     arguments = ("--init_from", language_model)
     assert train_classifier(tmp_path / "whole", *arguments, **options).code == 0
     stop_at(monkeypatch, 5)
@@ -270,6 +278,7 @@ def test_a_run_that_thaws_is_resumed_bit_for_bit(
         (["--cell", "rnn"], "cell is rnn, but"),
         (["--level", "bpe"], "level is bpe, but"),
         (["--tokenizer_size", "17"], "tokenizer_size is 17, but the tokenizer of"),
+        (["--min_frequency", "3"], "min_frequency is 3, but the tokenizer is that of"),
     ],
 )
 def test_sizes_that_the_source_does_not_have(

@@ -201,8 +201,8 @@ def _agreement(predictions: Tensor, targets: Tensor, num_labels: int) -> dict[st
 
 
 def _cross_entropy(probabilities: Tensor) -> float:
-    # Those come from scores in 32 bits, where what is tiny has become 0.
-    return -probabilities.clamp(min=torch.finfo(torch.float32).tiny).log().mean().item()
+    # What is 0 in the end, for want of digits, has cost a great deal, but not all.
+    return -probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log().mean().item()
 
 
 def _calibration_error(confidences: Tensor, right: Tensor) -> float:

@@ -76,7 +76,8 @@ class BagOfNgrams(nn.Module):
     ) -> None:
         """Choose the commonest n-grams of the training texts, and find their best weights by L-BFGS.
 
-        On the CPU, in some 40 bytes for each n-gram of each text and 5 numbers for each n-gram and label.
+        On the CPU, in some 40 bytes for each n-gram of each text, and for each n-gram that is kept in 30 numbers and 5
+        more a label.
 
         Args:
             rows: N texts (T,).

@@ -257,7 +257,8 @@ class TextClassifier(PretrainedModel):
     def loss(self, batch: TextBatch) -> Tensor:
         """Mean cross-entropy of the labels, a scalar; multi-label: mean binary cross-entropy over texts and labels.
 
-        It is the network's alone: what a bag of n-grams says is left out.
+        It is the network's alone: what a bag of n-grams says is left out. With `adversarial`, in training, it is the
+        mean of that and of the moved texts', and its gradient is by the model's parameters and no other tensor.
 
         Raises ValueError for a batch of no texts, which has no mean.
         """
@@ -281,13 +282,10 @@ class TextClassifier(PretrainedModel):
         loss = self._loss(self._scores(held, batch.lengths)[0], batch.targets, self.label_smoothing)
         inputs = [held, *(parameter for parameter in self.parameters() if parameter.requires_grad)]
         gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
-        line = torch.stack(
-            [
-                (of * gradient).sum()
-                for of, gradient in zip([embedded, *inputs[1:]], gradients, strict=True)
-                if gradient is not None
-            ]
-        ).sum()
+        line = torch.zeros_like(loss)  # not the loss, but it rises as that does
+        for of, gradient in zip([embedded, *inputs[1:]], gradients, strict=True):
+            if gradient is not None:
+                line = line + torch.dot(of.flatten(), gradient.flatten())
         return loss.detach() + (line - line.detach()), gradients[0]
 
     def _worst_move(self, embedded: Tensor, slope: Tensor, lengths: Tensor) -> Tensor:
@@ -299,7 +297,7 @@ class TextClassifier(PretrainedModel):
         length, steepness = (
             torch.linalg.vector_norm(part.detach() * inside, dim=(1, 2), keepdim=True) for part in (embedded, slope)
         )
-        return slope * (self.adversarial * length / steepness.clamp(min=1e-30))  # a slope of zero stays zero
+        return slope * (self.adversarial * length / steepness.clamp(min=1e-16))  # what is no slope moves nothing
 
     def _loss(self, scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
