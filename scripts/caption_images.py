@@ -22,6 +22,7 @@ from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention
 from zoo.one_to_many import Caption, ImageCaptioner
+from zoo.one_to_one.image_encoder import FeatureExtractor
 
 
 @dataclass
@@ -69,9 +70,10 @@ def main() -> int:
         model.require_tokenizer()
     if options.attention is not None and model.decoder.attention is None:
         raise InputError(f"{options.run} was trained without attention: it looks nowhere that could be drawn")
+    features = FeatureExtractor(model.encoder)
     unfinished = 0
     for names, batch in images.batches(model.encoder.image_size, model.resize):
-        found = model.captions_of(batch, **settings)
+        found = model.captions_of(features(batch), **settings)
         for name, captions in zip(names, found, strict=True):
             unfinished += not captions[0].finished
             for line in _shown(name, captions, options):

@@ -13,6 +13,7 @@ from zoo.data.given_images import GivenImages, json_line, table_line
 from zoo.device import choose_device
 from zoo.errors import InputError
 from zoo.one_to_one import ImageClassification, ImageClassifier
+from zoo.one_to_one.image_encoder import FeatureExtractor
 
 
 @dataclass
@@ -41,8 +42,9 @@ def main() -> int:
         raise InputError(f"top_k is {options.top_k}, but must be at least 1")
     images = GivenImages(options.images)
     model = ImageClassifier.from_pretrained(options.run).to(choose_device(options.device))
+    features = FeatureExtractor(model.encoder)
     for names, batch in images.batches(model.encoder.image_size, model.resize):
-        for name, found in zip(names, model.classify(list(batch), options.top_k), strict=True):
+        for name, found in zip(names, model.classify_batch(features(batch), options.top_k), strict=True):
             for line in _shown(name, found, options):
                 print(line)
         sys.stdout.flush()

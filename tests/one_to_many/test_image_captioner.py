@@ -217,6 +217,16 @@ def test_batched_as_one_by_one_in_any_order(attention, cell):
         assert [one.score for one in got] == pytest.approx([one.score for one in want], abs=1e-4)
 
 
+def test_many_images_in_one_call_as_one_by_one():
+    model = make()
+    images = [image for image in IMAGES for _ in range(10)]
+    together = list(model.captions(images, n_best=2))
+    alone = [next(model.captions([image], n_best=2)) for image in IMAGES]
+    for number, found in enumerate(together):
+        assert [one.text for one in found] == [one.text for one in alone[number // 10]]
+        assert [one.score for one in found] == pytest.approx([one.score for one in alone[number // 10]], abs=1e-4)
+
+
 @every_attention
 def test_a_wide_beam_finds_the_best_of_all_captions(attention):
     model = make(attention=attention, tokenizer=FEW, max_length=3)

@@ -102,6 +102,12 @@ def test_one_gives_one_and_a_list_a_list():
     assert model.classify(()) == []
 
 
+def test_many_images_in_one_call_as_one_by_one():
+    model, images = make(), pictures(70)
+    together, alone = model.classify(images, top_k=3), [model.classify(image, top_k=3) for image in images]
+    torch.testing.assert_close(numbers(together), numbers(alone), rtol=0, atol=1e-4)
+
+
 def test_top_k_is_the_length_of_the_ranking():
     model = make()
     image = pictures(1)[0]

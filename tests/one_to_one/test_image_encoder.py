@@ -16,7 +16,7 @@ from torchvision import models
 
 from zoo.errors import InputError
 from zoo.one_to_one import ImageClassifier, ImageEncoder, backbones, image_encoder
-from zoo.one_to_one.image_encoder import IMAGENET_MEAN, IMAGENET_STD, ROUND_ZERO
+from zoo.one_to_one.image_encoder import IMAGENET_MEAN, IMAGENET_STD, MANY, ROUND_ZERO, FeatureExtractor
 
 TRUNK = Path("/work/shared/data/weights/mobilenet_v2_imagenet_features/mobilenet_v2_features_imagenet.pth")
 CHEAP = "shufflenet_v2_x0_5"
@@ -98,6 +98,37 @@ def test_features_are_those_of_torchvisions_network(name, monkeypatch):
     else:
         found, expected = features.mean(dim=1), seen[0]
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 + 1e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize("name", ["small", *FAMILIES])
+def test_folded_its_features_are_the_same(name):
+    torch.manual_seed(0)
+    encoder = ImageEncoder(name, 64).train()
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    before, images = copy.deepcopy(encoder.state_dict()), images_of(MANY, 64)
+    few, many = FeatureExtractor(encoder), FeatureExtractor(encoder)
+    expected = torch.cat([few(one[None]) for one in images])
+    assert few.encoder is encoder
+    features = many(images)
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4 * float(expected.std()))
+    assert torch.equal(many(images[:3]), many.encoder(images[:3]))  # it stays as it was made
+    assert encoder.training and has_weights(encoder, {key.removeprefix("trunk."): t for key, t in before.items()})
+    norms = [sum(isinstance(part, nn.BatchNorm2d) for part in one.modules()) for one in (encoder, many.encoder)]
+    assert norms[1] <= norms[0] / 2  # of DenseNet's half come before their convolution
+    assert not any(parameter.requires_grad for parameter in many.encoder.parameters())
+
+
+def test_a_network_that_cannot_be_traced_is_not_folded(monkeypatch):
+    class Untraceable(nn.Module):
+        def forward(self, images):
+            return images if images.sum() > 0 else -images
+
+    monkeypatch.setattr(image_encoder, "_torchvision_trunk", lambda name: nn.Sequential(Untraceable()))
+    encoder, images = ImageEncoder("resnet18", 4), images_of(MANY, 4)
+    assert torch.equal(FeatureExtractor(encoder)(images), encoder(images))
 
 
 def test_images_are_normalised_as_the_weights_of_every_backbone_want_them():

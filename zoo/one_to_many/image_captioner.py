@@ -14,7 +14,7 @@ from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, Hypothesis, beam_search
-from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
+from zoo.one_to_one.image_encoder import SMALL, FeatureExtractor, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 LONGEST = 1_000
@@ -217,8 +217,9 @@ class ImageCaptioner(PretrainedModel):
             InputError: something is no image.
             ValueError: an option outside its range.
         """
+        features = FeatureExtractor(self.encoder)
         for batch in image_batches(images, self.encoder.image_size, self.resize):
-            yield from self.captions_of(batch, **options)
+            yield from self.captions_of(features(batch), **options)
 
     @torch.inference_mode()
     def captions_of(

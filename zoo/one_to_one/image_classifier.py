@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zoo.core.dropout import check_probability
 from zoo.data.image_tensors import image_batches
 from zoo.data.images import ImageLike, Resize, check_resize
-from zoo.one_to_one.image_encoder import SMALL, ImageEncoder
+from zoo.one_to_one.image_encoder import SMALL, FeatureExtractor, ImageEncoder
 from zoo.pretrained import PretrainedModel, evaluating
 
 
@@ -114,13 +114,18 @@ class ImageClassifier(PretrainedModel):
             InputError: something is no image.
             ValueError: `top_k` is below 1.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}, but must be at least 1")
+        _check_top_k(top_k)
         several = isinstance(image, (list, tuple))
         images: Any = image if several else [image]
+        features = FeatureExtractor(self.encoder)
         batches = image_batches(images, self.encoder.image_size, self.resize)
-        found = [self._classification(row, top_k) for batch in batches for row in self.probabilities(batch)]
+        found = [one for batch in batches for one in self.classify_batch(features(batch), top_k)]
         return found if several else found[0]
+
+    def classify_batch(self, images: Tensor, top_k: int = 1) -> list[ImageClassification]:
+        """`classify` for B images, or their features, as `forward` takes them."""
+        _check_top_k(top_k)
+        return [self._classification(row, top_k) for row in self.probabilities(images)]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Each label's probability: images, or their features, as `forward` takes them -> (B, C) float32 on the CPU."""
@@ -131,3 +136,8 @@ class ImageClassifier(PretrainedModel):
         values, numbers = probabilities.sort(descending=True, stable=True)
         ranking = [(self.labels[n], p) for n, p in zip(numbers.tolist(), values.tolist(), strict=True)]
         return ImageClassification(*ranking[0], tuple(ranking[:top_k]))
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise ValueError(f"top_k is {top_k}, but must be at least 1")

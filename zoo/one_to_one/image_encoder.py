@@ -1,5 +1,7 @@
 """The CNN encoder that the image classifier and the image captioner share: images → a grid of features."""
 
+import contextlib
+import copy
 import difflib
 import re
 import sys
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.pretrained import evaluating
 
 SMALL = "small"
 """Our own network, for small pictures and for training from nothing."""
@@ -23,6 +26,9 @@ ROUND_ZERO = ("efficientnet_v2_l",)
 
 MAX_IMAGE_SIZE = 1024
 """A network of few weights takes images of any size, and gigabytes for each of more pixels than this."""
+
+MANY = 64
+"""To fold batch norms pays for so many images."""
 
 OURS = "encoder.trunk."  # what the names of these weights begin with in a classifier or a captioner
 
@@ -94,6 +100,23 @@ class ImageEncoder(nn.Module):
         normalised = ((scaled - self.mean) / self.std).to(self.mean.dtype)
         return self.trunk(normalised.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
 
+    def folded(self) -> "ImageEncoder":
+        """A copy to look at many images with: batch norms have become part of the convolutions before them.
+
+        Its features are those of evaluation mode, up to rounding; it does not learn. To make it takes as long as a
+        few images. A network that torch.fx cannot trace stays as it is.
+        """
+        # Here and not above: they take a while to import, and most programs fold nothing.
+        from torch.fx.experimental.optimization import fuse
+        from torch.fx.proxy import TraceError
+
+        found = copy.deepcopy(self).requires_grad_(False)
+        found.fixed = True
+        found.eval()
+        with contextlib.suppress(TraceError):
+            found.trunk = fuse(found.trunk, inplace=True).to(memory_format=torch.channels_last)
+        return found
+
     def filters(self) -> list[nn.Parameter]:
         """The weights of the convolutions over all their input channels but the first's, for Muon."""
         convolutions = [module for module in self.trunk.modules() if isinstance(module, nn.Conv2d)]
@@ -135,6 +158,29 @@ class ImageEncoder(nn.Module):
         self.trunk.load_state_dict({key: fitting[key] for key in expected})
         self.fixed = True
         self.train(self.training)
+
+
+class FeatureExtractor:
+    """Images → their features, batch after batch: as in evaluation mode, without gradients, on the encoder's device.
+
+    Once a batch is large, which says that there are many images, with batch norms folded: MobileNetV2 then takes three
+    fifths of the time.
+
+    Args:
+        encoder: its weights are not to change meanwhile.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self.encoder = encoder
+        self.is_folded = False
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, image_size, image_size) -> (B, S, M)."""
+        if not self.is_folded and len(images) >= MANY:
+            self.encoder, self.is_folded = self.encoder.folded(), True
+        with evaluating(self.encoder):
+            return self.encoder(images.to(self.encoder.mean.device))
 
 
 def usual_image_size(backbone: str) -> int:
