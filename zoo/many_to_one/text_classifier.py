@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from zoo.core import RecurrentCore
 from zoo.core.dropout import check_probability
 from zoo.core.embedding import TokenEmbedding
-from zoo.core.padding import padding_mask
 from zoo.core.pooling import Pooling
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
+from zoo.many_to_one.adversarial import adversarial_loss
 from zoo.many_to_one.bag_of_ngrams import BagOfNgrams
+from zoo.many_to_one.explanation import Explanation, integrated_gradients
+from zoo.many_to_one.opinion_pool import opinion_weights
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 # Texts are classified so many tokens, padding included, at a time.
@@ -24,8 +26,6 @@ BATCH_TOKENS = 16_384
 # Of a text that is too long, this share of what is kept is its beginning and the rest its end: Sun et al., "How to
 # fine-tune BERT for text classification?", 2019, section 5.3.1, found a quarter best.
 HEAD_SHARE = 0.25
-
-INTEGRATION_STEPS = 32
 
 
 class TextBatch(NamedTuple):
@@ -52,28 +52,6 @@ class Classification:
     probability: float
     labels: tuple[str, ...]
     ranking: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How much each piece of a text counted for its label.
-
-    Attributes:
-        label: the label explained, the most probable one.
-        probability: how probable the model takes it to be.
-        tokens: the text's pieces, in order; what `max_length` cuts out is left out, unless a bag reads it.
-        weights: one a piece. By `attention`: shares, which sum to 1. By `integrated gradients`: what the piece's
-            embedding, and its n-grams in a bag, add to the label's log-odds, negative where they speak against the
-            label; they sum to what the whole text adds to those of embeddings of zero and no n-grams.
-        method: `attention`, or `integrated gradients` (Sundararajan et al., "Axiomatic attribution for deep networks",
-            2017, eq. 3) where the pooling is not attention alone, or a bag has its say.
-    """
-
-    label: str
-    probability: float
-    tokens: tuple[str, ...]
-    weights: tuple[float, ...]
-    method: str
 
 
 class TextClassifier(PretrainedModel):
@@ -108,7 +86,7 @@ class TextClassifier(PretrainedModel):
         weight_dropout: share of the recurrent matrices' weights dropped.
         label_smoothing: this share of each target is spread over all labels (Szegedy et al., 2016).
         adversarial: in training the network also learns from each text's embedding moved to where its loss rises most,
-            by this share of the embedding's own length; 0 for not. A step takes about twice as long. Miyato, Dai
+            by this share of the embedding's own length; 0 for not. A step takes not quite twice as long. Miyato, Dai
             and Goodfellow, "Adversarial training methods for semi-supervised text classification", 2017, normalise
             embeddings and move them by 5, which is 0.016 of the length of 400 words with 256 features.
         class_weights: C factors of the loss of each label's examples (multi-label: of its positive ones).
@@ -265,39 +243,13 @@ class TextClassifier(PretrainedModel):
         if not len(batch.targets):
             raise ValueError("the batch has no texts, but must have at least one to take the mean of")
         embedded, _ = self.embedding(batch.tokens, None, batch.lengths)
-        if not (self.adversarial and self.training and torch.is_grad_enabled()):
+
+        def loss(embedded: Tensor) -> Tensor:
             return self._loss(self._scores(embedded, batch.lengths)[0], batch.targets, self.label_smoothing)
-        loss, slope = self._loss_and_slope(embedded, batch)
-        moved = embedded + self._worst_move(embedded, slope, batch.lengths)
-        worst = self._loss(self._scores(moved, batch.lengths)[0], batch.targets, self.label_smoothing)
-        return (loss + worst) / 2
 
-    def _loss_and_slope(self, embedded: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        """The loss of embedded texts (B, T, E), and its gradient by them.
-
-        Its gradient by the parameters is taken at once, and the loss comes back as one that has it: left for later,
-        it would need a second backward pass, and what that needs in memory, beside that of the moved texts.
-        """
-        held = embedded.detach().requires_grad_()
-        loss = self._loss(self._scores(held, batch.lengths)[0], batch.targets, self.label_smoothing)
-        inputs = [held, *(parameter for parameter in self.parameters() if parameter.requires_grad)]
-        gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
-        line = torch.zeros_like(loss)  # not the loss, but it rises as that does
-        for of, gradient in zip([embedded, *inputs[1:]], gradients, strict=True):
-            if gradient is not None:
-                line = line + torch.dot(of.flatten(), gradient.flatten())
-        return loss.detach() + (line - line.detach()), gradients[0]
-
-    def _worst_move(self, embedded: Tensor, slope: Tensor, lengths: Tensor) -> Tensor:
-        """What to add to embedded texts (B, T, E) to raise their loss, of that slope, most for its length.
-
-        Which is a share of each text's own length.
-        """
-        inside = ~padding_mask(lengths.to(embedded.device), embedded.shape[1])[..., None]
-        length, steepness = (
-            torch.linalg.vector_norm(part.detach() * inside, dim=(1, 2), keepdim=True) for part in (embedded, slope)
-        )
-        return slope * (self.adversarial * length / steepness.clamp(min=1e-16))  # what is no slope moves nothing
+        if self.adversarial and self.training and torch.is_grad_enabled():
+            return adversarial_loss(loss, embedded, batch.lengths, self.adversarial, self.parameters())
+        return loss(embedded)
 
     def _loss(self, scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(scores.dtype)
@@ -316,9 +268,7 @@ class TextClassifier(PretrainedModel):
     def fit_pool(self, network: Tensor, bag: Tensor, targets: Tensor) -> None:
         """Weigh the network's scores and the bag's so that together they are most probable: a logarithmic opinion pool.
 
-        Of texts that neither was trained on, since the bag knows those by heart. Heskes, "Selecting weighting factors
-        in logarithmic opinion pools", 1998. Before any text is seen the weights' logarithms are taken to be normal
-        about 0 with a variance of 1.
+        See `opinion_weights`. Of texts that neither was trained on, since the bag knows those by heart.
 
         Args:
             network, bag: scores as `scores_of` gives them, each (N, C).
@@ -329,22 +279,11 @@ class TextClassifier(PretrainedModel):
         """
         if self.pool is None:
             raise ValueError("the model has no bag of n-grams: bag_order is 0")
-        # An evaluation is in inference mode, which knows no gradients: out of it, with copies of its tensors.
-        with torch.inference_mode(False), torch.enable_grad():
-            network, bag, targets = (part.clone().to(self.pool.device) for part in (network, bag, targets))
-            logarithms = torch.zeros_like(self.pool, requires_grad=True)
-            search = torch.optim.LBFGS([logarithms], max_iter=50, line_search_fn="strong_wolfe")
 
-            def objective() -> Tensor:
-                search.zero_grad()
-                of_network, of_bag = logarithms.exp()
-                value = self._loss(of_network * network + of_bag * bag, targets, 0.0)
-                value = value + logarithms.square().sum() / (2 * targets.numel())
-                value.backward()
-                return value
+        def loss(scores: Tensor, targets: Tensor) -> Tensor:
+            return self._loss(scores, targets, 0.0)
 
-            search.step(objective)
-            self.pool.data.copy_(logarithms.detach().exp())
+        self.pool.data.copy_(opinion_weights([part.to(self.pool.device) for part in (network, bag)], targets, loss))
 
     def loss_weight(self, batch: TextBatch) -> float:
         """What `loss` is a mean over: the texts, each by its label's weight if it has one label that has a weight."""
@@ -461,7 +400,13 @@ class TextClassifier(PretrainedModel):
             if by_attention:
                 weights = self.pooling.attention_weights(outputs, lengths)[0]
             else:
-                of_network, slope = self._integrated_gradients(embedded, parts.sum(dim=0), lengths, number)
+
+                def log_odds(embedded: Tensor, bag: Tensor) -> Tensor:
+                    scores, _ = self._scores(embedded, lengths.expand(len(embedded)))
+                    return self._log_odds(self._with_bag(scores, bag), number)
+
+                gradient, slope = integrated_gradients(log_odds, [embedded[0], parts.sum(dim=0)])
+                of_network = (gradient * embedded[0]).sum(dim=-1)
                 weights = (parts @ slope).index_add(0, kept.to(slope.device), of_network.to(parts))
                 weights = weights if self.bag is not None else weights[kept]
         pieces = self.require_tokenizer().pieces(text)
@@ -473,23 +418,6 @@ class TextClassifier(PretrainedModel):
             tuple(weights.tolist()),
             "attention" if by_attention else "integrated gradients",
         )
-
-    def _integrated_gradients(
-        self, embedded: Tensor, bag: Tensor, lengths: Tensor, number: int
-    ) -> tuple[Tensor, Tensor]:
-        """Embedded text (1, T, E), the bag's scores (C,) without its bias, lengths (1,), number of the label -> what
-        each embedding adds to the label's log-odds (T,), and by what to multiply scores of the bag to have that (C,).
-        """
-        # The middles of equal steps on the way from zero to the text.
-        shares = (torch.arange(INTEGRATION_STEPS, device=embedded.device) + 0.5)[:, None] / INTEGRATION_STEPS
-        with torch.enable_grad():
-            path = (shares[:, None] * embedded).to(embedded.dtype).requires_grad_()
-            bag_path = (shares * bag).to(bag.dtype).requires_grad_()
-            scores, _ = self._scores(path, lengths.expand(len(path)))
-            log_odds = self._log_odds(self._with_bag(scores, bag_path), number)
-            # Zero for the bag where there is none.
-            gradient, slope = torch.autograd.grad(log_odds.sum(), [path, bag_path], materialize_grads=True)
-        return (gradient.mean(dim=0) * embedded[0]).sum(dim=-1), slope.mean(dim=0)
 
     def _with_bag(self, scores: Tensor, bag: Tensor) -> Tensor:
         """The network's scores (N, C) and the bag's without its bias, zero without a bag -> (N, C)."""
