@@ -69,7 +69,7 @@ class ImageEncoder(nn.Module):
         self.backbone = backbone
         self.image_size = image_size
         self.fixed = False
-        self.trunk = _small() if backbone == SMALL else _torchvision_trunk(backbone)
+        self.trunk: nn.Module = _small() if backbone == SMALL else _torchvision_trunk(backbone)
         mean, std = ((0.5,) * 3, (0.5,) * 3) if backbone in ROUND_ZERO else (IMAGENET_MEAN, IMAGENET_STD)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
