@@ -37,6 +37,8 @@ class CaptionOptions:
         n_best: So many captions of each image; in text format one below the other.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model's own if left out.
         no_repeat_ngram_size: No so many tokens in a row twice in a caption.
+        mirror: Look at each image mirrored too, where captions name no sides: better captions for twice the time. As
+            the run does if left out.
         format: Lines with path and caption, a tab between them; or a JSON object a line with the scores.
         attention: With one image, a PNG file to draw into where in it the model looked for each word.
         device: auto, cpu, cuda, ...
@@ -48,6 +50,7 @@ class CaptionOptions:
     n_best: int = 1
     length_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
+    mirror: bool | None = None
     format: Literal["text", "jsonl"] = "text"
     attention: Path | None = None
     device: str = "cpu"
@@ -71,9 +74,11 @@ def main() -> int:
     if options.attention is not None and model.decoder.attention is None:
         raise InputError(f"{options.run} was trained without attention: it looks nowhere that could be drawn")
     features = FeatureExtractor(model.encoder)
+    mirror = model.mirror if options.mirror is None else options.mirror
     unfinished = 0
     for names, batch in images.batches(model.encoder.image_size, model.resize):
-        found = model.captions_of(features(batch), **settings)
+        mirrored = features(batch.flip(3)) if mirror else None
+        found = model.captions_of(features(batch), mirrored=mirrored, **settings)
         for name, captions in zip(names, found, strict=True):
             unfinished += not captions[0].finished
             for line in _shown(name, captions, options):

@@ -94,6 +94,8 @@ class ImageCaptionerOptions:
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
+        mirror: Captions, where they name no sides, are made of each image and its mirror image together, for the final
+            figures and by the model from then on.
     """
 
     data: str = "scenes"
@@ -133,6 +135,7 @@ class ImageCaptionerOptions:
     captions_per_image: int = 2
     num_beams: int = 5
     length_penalty: float = 0.0
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         check_finetuning(self.finetune, self.finetune_from)
@@ -166,13 +169,14 @@ class Split:
         precision: Precision,
         cache: Path | None,
         augment: Augmentation = "none",
+        mirror: bool = False,
     ) -> None:
         self.given = images
         self.pictures = load_pictures(images.images, f"{name} images", model.encoder, model.resize, precision, cache)
         self.augment = augment
-        if isinstance(self.pictures, CachedFeatures) and mirrors(augment):
+        if isinstance(self.pictures, CachedFeatures) and (mirror or mirrors(augment)):
             name = f"mirrored {name} images"
-            self.mirrored = load_pictures(
+            self._mirrored = load_pictures(
                 images.images, name, model.encoder, model.resize, precision, cache, mirrored=True
             )
         self.numbers = self.pictures.kept
@@ -186,6 +190,12 @@ class Split:
         """Images (B, 3, height, width), or features (B, S, M)."""
         return self.pictures([self.numbers[row] for row in rows])
 
+    def mirrored(self, rows: Iterable[int]) -> Tensor:
+        """The same of their mirror images."""
+        if isinstance(self.pictures, CachedFeatures):
+            return self._mirrored([self.numbers[row] for row in rows])
+        return self.images(rows).flip(3)
+
     def augmented(self, rows: list[int], generator: torch.Generator) -> Tensor:
         """The same, changed at random as far as can be: of features, whether they are of the mirrored images."""
         images = self.images(rows)
@@ -193,7 +203,7 @@ class Split:
             return augmented(images, self.augment, generator)
         if mirrors(self.augment):
             turned = [place for place in range(len(rows)) if torch.rand((), generator=generator) < 0.5]
-            images[turned] = self.mirrored([self.numbers[rows[place]] for place in turned])
+            images[turned] = self.mirrored([rows[place] for place in turned])
         return images
 
     def true_captions(self, captions: list[str]) -> list[bool] | None:
@@ -300,7 +310,9 @@ def main() -> int:
         model = _starting_model(options, splits["training"]).to(device)
         cache = None if options.recompute else (options.cache or default_cache())
         trained_on = Split("training", splits.pop("training"), model, precision, cache, options.augment)
-        ready = {name: Split(name, split, model, precision, cache) for name, split in splits.items()}
+        ready = {
+            name: Split(name, split, model, precision, cache, mirror=options.mirror) for name, split in splits.items()
+        }
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(
@@ -328,9 +340,9 @@ def main() -> int:
 
     best = ImageCaptioner.from_pretrained(run.path).to(device)
     beams = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
-    captions = {name: _captions(best, split, **beams) for name, split in ready.items()}
+    captions = {name: _captions(best, split, options.mirror, **beams) for name, split in ready.items()}
     figures: dict[str, Any] = {name: _figures(captions[name], split, task.known) for name, split in ready.items()}
-    figures |= beams | {"signatures": signatures(ready["validation"].references)}
+    figures |= beams | {"mirror": options.mirror, "signatures": signatures(ready["validation"].references)}
     figures |= outcome.facts(best, training, device, precision)
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
@@ -373,7 +385,7 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
     values = asdict(options)
     names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied", "label_smoothing"]
     names += [name for name in values if name.endswith("dropout")]
-    names += ["length_penalty"]
+    names += ["length_penalty", "mirror"]
     config = {name: values[name] for name in names}
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
     usual_size = usual_image_size(config["backbone"])
@@ -412,11 +424,12 @@ def _draw(count: int, wanted: int, generator: torch.Generator) -> list[int]:
     return [order[place % count] for place in range(wanted)]
 
 
-def _captions(model: ImageCaptioner, split: Split, **options: Any) -> list[str]:
+def _captions(model: ImageCaptioner, split: Split, mirror: bool = False, **options: Any) -> list[str]:
     found: list[str] = []
     for start in range(0, len(split), EVALUATION_BATCH):
-        images = split.images(range(start, min(start + EVALUATION_BATCH, len(split))))
-        found += [several[0].text for several in model.captions_of(images, **options)]
+        rows = range(start, min(start + EVALUATION_BATCH, len(split)))
+        mirrored = split.mirrored(rows) if mirror else None
+        found += [several[0].text for several in model.captions_of(split.images(rows), mirrored=mirrored, **options)]
     return found
 
 

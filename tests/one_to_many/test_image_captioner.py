@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -282,6 +283,41 @@ def test_captions_are_ranked_with_the_models_own_length_penalty(tmp_path):
     loaded = ImageCaptioner.from_pretrained(tmp_path)
     own, given = loaded.captions_of(IMAGES, num_beams=4), model.captions_of(IMAGES, num_beams=4, length_penalty=2.0)
     assert own == given != model.captions_of(IMAGES, num_beams=4, length_penalty=0.0)
+
+
+@every_attention
+def test_mirrored_images_are_looked_at_too(attention):
+    """Each word's probability is the mean of both views'; an image that is its own mirror image is said the same of."""
+    model = make(attention=attention)
+    both = model.captions_of(IMAGES, mirrored=IMAGES.flip(3), num_beams=4, length_penalty=0.0)
+    assert both != model.captions_of(IMAGES, num_beams=4, length_penalty=0.0)
+    for image, (found, *_) in zip(IMAGES, both, strict=True):
+        views = [image, image.flip(2)]
+        with torch.no_grad():
+            states = [model.encode(view[None]) for view in views]
+            token, total = model.end_id, 0.0
+            for following in [*WORDS.encode(found.text), *[model.end_id] * found.finished]:
+                steps = [model.decoder.step(torch.tensor([token]), *state) for state in states]
+                total += math.log(sum(float(logits.softmax(-1)[0, following]) for logits, _ in steps) / 2)
+                states = [(after, memory) for (_, after), (_, memory) in zip(steps, states, strict=True)]
+                token = following
+        assert found.score == pytest.approx(total, abs=1e-4)
+    own = torch.cat([IMAGES[..., :8], IMAGES[..., :8].flip(3)], dim=3)
+    for one, two in zip(model.captions_of(own), model.captions_of(own, mirrored=own.flip(3)), strict=True):
+        assert one[0].text == two[0].text
+        assert one[0].score == pytest.approx(two[0].score, abs=1e-5)
+
+
+def test_a_model_looks_at_mirrored_images_as_it_is_told_or_was_made_to(tmp_path):
+    make(mirror=True).save_pretrained(tmp_path)
+    model = ImageCaptioner.from_pretrained(tmp_path)
+    images = list(IMAGES)
+    both = model.captions_of(IMAGES, mirrored=IMAGES.flip(3))
+    assert list(model.captions(images)) == list(model.captions(images, mirror=True)) == both
+    assert model.caption(images) == [few[0].text for few in both]
+    assert list(model.captions(images, mirror=False)) == model.captions_of(IMAGES) == list(make().captions(images))
+    with pytest.raises(ValueError, match="there are 7 images and 6 mirrored ones"):
+        model.captions_of(IMAGES, mirrored=IMAGES[1:])
 
 
 def test_scores_are_the_log_probabilities_over_the_length_penalty():

@@ -125,7 +125,7 @@ def test_settings_reach_the_search(
         used.append(options)
         return search(self, images, **options)
 
-    usual = {"num_beams": 5, "n_best": 1, "length_penalty": None, "no_repeat_ngram_size": None}
+    usual = {"num_beams": 5, "n_best": 1, "length_penalty": None, "no_repeat_ngram_size": None, "mirrored": None}
     for settings in ({}, {"num_beams": 1}, {"length_penalty": 0.7}, {"no_repeat_ngram_size": 1, "num_beams": 2}):
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
         expected = table(files, model.caption(files, **settings))
@@ -134,6 +134,22 @@ def test_settings_reach_the_search(
         monkeypatch.undo()
         assert used.pop() == usual | settings
         assert not used
+
+
+def test_images_are_looked_at_mirrored_if_that_is_asked_for(
+    caption: Run, model: ImageCaptioner, tmp_path: Path
+) -> None:
+    file = tmp_path / "two sides.png"
+    image = Image.new("RGB", (16, 16), "red")
+    image.paste("blue", (0, 0, 5, 16))
+    image.save(file)
+    scores = []
+    for asked, mirror in (((), False), (("--mirror", "false"), False), (("--mirror", "true"), True)):
+        (line,) = caption(file, "--format", "jsonl", *asked).out.splitlines()
+        ((expected,),) = model.captions([file], mirror=mirror)
+        scores.append(json.loads(line)["captions"][0]["score"])
+        assert scores[-1] == pytest.approx(expected.score, abs=1e-5)
+    assert scores[0] == scores[1] != scores[2]
 
 
 def test_captions_that_have_no_end_are_counted(caption: Run, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

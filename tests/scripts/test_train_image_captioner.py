@@ -10,12 +10,14 @@ from typing import Any
 
 import matplotlib.image
 import pytest
+import torch
 import yaml
 
 from zoo.core import ATTENTIONS, CELLS
 from zoo.data import scene_data
 from zoo.data.caption_text import plain_words
 from zoo.data.captioned_images import load_captioned_images
+from zoo.data.image_tensors import image_batches
 from zoo.evaluation.captions import caption_figures, signatures
 from zoo.one_to_many import Caption, ImageCaptioner
 
@@ -96,6 +98,39 @@ def test_the_final_figures_are_those_of_the_saved_model(finished_captioner: Path
     assert (found["num_beams"], found["length_penalty"]) == (5, 0.0)
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert (found["steps"], found["seed"], found["precision"]) == (40, 0, "float32")
+
+
+def test_final_figures_are_of_both_views_where_the_model_is_to_look_at_both(
+    train_captioner: Run, photos: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether features are cached or not; and so the saved model describes the files from then on."""
+    data = load_captioned_images(str(photos))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    search = ImageCaptioner.captions_of
+
+    def noting(self: ImageCaptioner, images: torch.Tensor, **options: Any) -> list[list[Caption]]:
+        if options.get("mirrored") is not None:
+            seen.append((images, options["mirrored"]))
+        return search(self, images, **options)
+
+    for name, more in (("cached", {"weights": trunk, "cache": tmp_path / "cache"}), ("recomputed", {})):
+        monkeypatch.setattr(ImageCaptioner, "captions_of", noting)
+        options = {"augment": "none", "precision": "float32", **more}
+        result = train_captioner(tmp_path / name, mirror=True, **options)
+        assert result.code == 0, result
+        monkeypatch.undo()
+        assert figures(tmp_path / name)["mirror"] is True
+        model = ImageCaptioner.from_pretrained(tmp_path / name)
+        files = [image.content for image in data.validation.images]
+        given = torch.cat(list(image_batches(files, model.encoder.image_size, model.resize)))
+        views, expected = seen[0], (given, given.flip(3))
+        if name == "cached":
+            with torch.inference_mode():
+                expected = (model.encoder.eval()(given), model.encoder(given.flip(3)))
+        for view, wanted in zip(views, expected, strict=True):
+            torch.testing.assert_close(view, wanted)
+        assert lines(tmp_path / name / "validation_captions.txt") == model.caption(files)
+        seen.clear()
 
 
 def test_scenes(train_captioner: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from zoo.data.image_tensors import image_batches
 from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
-from zoo.decoding import BeamOptions, Hypothesis, beam_search
+from zoo.decoding import BeamOptions, EnsembleDecoder, Hypothesis, Start, beam_search
 from zoo.one_to_one.image_encoder import SMALL, FeatureExtractor, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
@@ -75,6 +75,7 @@ class ImageCaptioner(PretrainedModel):
         weight_dropout: share of the recurrent matrices' weights dropped.
         label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
         length_penalty: what captions are ranked with unless it is said otherwise; see `zoo.decoding.BeamOptions`.
+        mirror: whether an image is looked at mirrored too unless it is said otherwise; see `captions`.
 
     Raises:
         ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
@@ -103,6 +104,7 @@ class ImageCaptioner(PretrainedModel):
         weight_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         length_penalty: float = 0.0,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -132,6 +134,7 @@ class ImageCaptioner(PretrainedModel):
             "weight_dropout": weight_dropout,
             "label_smoothing": label_smoothing,
             "length_penalty": length_penalty,
+            "mirror": mirror,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
@@ -139,6 +142,7 @@ class ImageCaptioner(PretrainedModel):
         self.max_length = max_length
         self.label_smoothing = label_smoothing
         self.length_penalty = length_penalty
+        self.mirror = mirror
         self.encoder = ImageEncoder(backbone, image_size)
         places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
         # Backbones differ in how large their features are, and none says where in the image they were found.
@@ -206,26 +210,33 @@ class ImageCaptioner(PretrainedModel):
         best = [found[0].text for found in self.captions(images, **options)]
         return best if several else best[0]
 
-    def captions(self, images: Iterable[ImageLike], **options: Any) -> Iterator[list[Caption]]:
+    def captions(
+        self, images: Iterable[ImageLike], mirror: bool | None = None, **options: Any
+    ) -> Iterator[list[Caption]]:
         """Describe images, some at a time, in their order.
 
         Args:
             images: paths, PIL images, arrays or tensors; see `zoo.data.images.read_image`.
-            options: those of `captions_of`.
+            mirror: each word's probability is the mean of what it is for the image and for its mirror image: better
+                captions for twice the work, where they name no sides. None for the model's own.
+            options: those of `captions_of`, but for `mirrored`.
 
         Raises:
             InputError: something is no image.
             ValueError: an option outside its range.
         """
+        mirror = self.mirror if mirror is None else mirror
         features = FeatureExtractor(self.encoder)
         for batch in image_batches(images, self.encoder.image_size, self.resize):
-            yield from self.captions_of(features(batch), **options)
+            mirrored = features(batch.flip(3)) if mirror else None
+            yield from self.captions_of(features(batch), mirrored=mirrored, **options)
 
     @torch.inference_mode()
     def captions_of(
         self,
         images: Tensor,
         *,
+        mirrored: Tensor | None = None,
         num_beams: int = 5,
         n_best: int = 1,
         length_penalty: float | None = None,
@@ -235,6 +246,7 @@ class ImageCaptioner(PretrainedModel):
 
         Args:
             images: (B, 3, height, width), or their features (B, S, M).
+            mirrored: the same of their mirror images, to look at too; see `captions`.
             num_beams, n_best, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
             length_penalty: the same; None for the model's own.
 
@@ -242,26 +254,32 @@ class ImageCaptioner(PretrainedModel):
             B lists of up to `n_best` captions, the best first.
 
         Raises:
-            ValueError: an option outside its range, or images of another size.
+            ValueError: an option outside its range, images of another size, or not as many mirrored ones.
         """
+        if mirrored is not None and len(mirrored) != len(images):
+            raise ValueError(f"there are {len(images)} images and {len(mirrored)} mirrored ones: give one for each")
         penalty = self.length_penalty if length_penalty is None else length_penalty
         beams = BeamOptions(num_beams, n_best, penalty, no_repeat_ngram_size)
         tokenizer = self.require_tokenizer()
         with evaluating(self):
             # For one image that takes as long as it saves.
             decoder = PackedDecoder(self.decoder) if len(images) > 1 else self.decoder
-            state, memory = self.encode(images.to(self.position.device))
             first = torch.full((len(images),), self.end_id, device=self.position.device)
-            logits, state = decoder.step(first, state, memory)
+
+            def start(view: Tensor) -> Start:
+                state, memory = self.encode(view.to(self.position.device))
+                return Start(decoder, *decoder.step(first, state, memory), memory)
+
+            views = EnsembleDecoder([start(view) for view in (images, mirrored) if view is not None])
             found = beam_search(
-                decoder,
-                logits,
-                state,
+                views,
+                views.logits,
+                views.state,
                 end_id=self.end_id,
                 min_new_tokens=1,
                 max_new_tokens=self.max_length,
                 options=beams,
-                memory=memory,
+                memory=views.memory,
                 banned=tokenizer.never_generated,
             )
 
