@@ -66,8 +66,9 @@ class TextClassifierOptions:
         batch_tokens: The most tokens in a batch, padding included; long texts come in smaller batches.
         init_from: A text generator's run to start from: its tokenizer, embeddings and core, which then reads in one
             direction. A resumed run needs it again.
-        thaw: With init_from, the share of the run in which its layers begin to learn, one after the other from the top.
-        layer_decay: With init_from, each layer learns by so much more slowly than the one above it.
+        thaw: With init_from, the share of the run in which its layers begin to learn, one after the other from the top;
+            0 for all at once. ULMFiT has them thaw an epoch apart, for more epochs than a few.
+        layer_decay: With init_from, each layer learns by so much more slowly than the one above it; ULMFiT's is 2.6.
         cell: rnn, lstm, gru, mingru or minlstm.
         embedding_size: Width of the token embeddings.
         hidden_size: Width of each recurrent layer, of one direction.
@@ -112,8 +113,8 @@ class TextClassifierOptions:
     max_length: int | None = 1000
     batch_tokens: int = 65_536
     init_from: str | None = None
-    thaw: float = 0.3
-    layer_decay: float = 2.6
+    thaw: float = 0.0
+    layer_decay: float = 1.0
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int = 128
