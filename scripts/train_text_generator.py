@@ -47,6 +47,7 @@ from zoo.training import (
 
 FRESH_WINDOW = 256  # nanoGPT's block size on Tiny Shakespeare
 EVALUATION_ROWS = 32
+SAMPLE_TOKENS, FINAL_SAMPLE_TOKENS = 200, 300  # of a sample in the course of the run, and of those at its end
 SAMPLE_TEMPERATURES = (0.5, 0.8, 1.0)
 
 
@@ -183,7 +184,7 @@ class LanguageModelling:
         return {"nats_per_token": carried_nats(self.model, self.validation_tokens, rows)}
 
     def sample(self) -> str:
-        return str(self.model.generate("", max_new_tokens=200, temperature=0.8, seed=0))
+        return str(self.model.generate("", max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=0))
 
 
 def main() -> int:
@@ -339,7 +340,7 @@ def _report(
     ]
     print()
     for title, model, temperature in samples:
-        text = model.generate("", max_new_tokens=300, temperature=temperature, seed=0)
+        text = model.generate("", max_new_tokens=FINAL_SAMPLE_TOKENS, temperature=temperature, seed=0)
         run.add_sample(title, text)
         print(f"--- {title} ---\n{text}\n")
     for title, split in (

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gc
 import sys
 
 import pytest
@@ -19,7 +20,9 @@ ABOUT = 3  # lines above a CSV table: title, machine and command, limits
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     options = entry.BenchmarkOptions(quick=True, repeats=1, device="cpu", out=tmp_path_factory.mktemp("tables"))
-    return entry.start(options, ["--quick"])
+    gc.freeze()  # garbage is collected before each measurement of memory: not among all that is imported here
+    yield entry.start(options, ["--quick"])
+    gc.unfreeze()
 
 
 def rows_of(session, name):

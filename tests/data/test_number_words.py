@@ -1,5 +1,6 @@
 """Numbers spelled out: sizes as documented, no number on two sides, texts as CLDR has them."""
 
+import functools
 import os
 import re
 import subprocess
@@ -16,10 +17,13 @@ from zoo.data.number_words import NUMBER_NOTES, drawn_numbers, number_words
 from zoo.data.parallel_texts import load_parallel_texts
 from zoo.errors import InputError
 
+# The same every time, and seconds of work.
+words_of = functools.cache(number_words)
+
 
 def spelled(language: str) -> dict[int, str]:
     """{number: its text} of all splits."""
-    texts = number_words(language)
+    texts = words_of(language)
     return {
         number: text
         for split, numbers in drawn_numbers().items()
@@ -63,7 +67,7 @@ def test_every_length_is_trained_on_and_the_longer_ones_are_longer() -> None:
 
 @pytest.mark.parametrize("language", ["en", "fr", "es", "tr"])
 def test_the_longer_ones_are_made_of_words_that_are_trained_on(language: str) -> None:
-    texts = number_words(language)
+    texts = words_of(language)
     known = {word for text in texts["train"] for word in re.findall(r"\w+", text)}
     for split in ("validation", "test", "test_longer"):
         assert {word for text in texts[split] for word in re.findall(r"\w+", text)} <= known
@@ -83,12 +87,12 @@ def test_some_texts() -> None:
     assert french[80] == "quatre-vingts"
     number = next(number for number in drawn_numbers()["test"] if 10**5 < number < 10**6)
     assert "thousand" in english[number] and "mille" in french[number] and "tausend" in german[number]
-    assert all("million" in text for text in number_words("en")["test_longer"])
+    assert all("million" in text for text in words_of("en")["test_longer"])
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "fr", "hi", "ja", "ko", "th", "zh_Hant"])
 def test_texts_are_clean_and_each_is_of_one_number(language: str) -> None:
-    texts = [text for split in number_words(language).values() for text in split]
+    texts = [text for split in words_of(language).values() for text in split]
     assert len(texts) - 900 == len(set(texts))  # numbers below 100 stand ten times
     for text in texts:
         assert text and text == text.strip() == unicodedata.normalize("NFC", text)
@@ -128,7 +132,7 @@ def test_as_translation_data() -> None:
     assert data.name == "numbers"
     assert data.notes == NUMBER_NOTES
     assert list(data.tests) == ["test", "test_longer"]
-    english, chinese = number_words("en"), number_words("zh")
+    english, chinese = words_of("en"), words_of("zh")
     for split, texts in {"train": data.train, "validation": data.validation, **data.tests}.items():
         assert (texts.sources, texts.targets) == (english[split], chinese[split])
 
@@ -142,7 +146,7 @@ def test_another_process_has_the_same_texts_in_the_same_order() -> None:
     )
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
-    assert ran.stdout.decode().splitlines() == ["[]", str(zlib.crc32(repr(number_words("nl")).encode()))]
+    assert ran.stdout.decode().splitlines() == ["[]", str(zlib.crc32(repr(words_of("nl")).encode()))]
 
 
 def test_without_unicode_rbnf(monkeypatch: pytest.MonkeyPatch) -> None:

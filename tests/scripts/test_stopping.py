@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +18,27 @@ from safetensors.torch import load_file
 Run = Callable[..., Any]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 TIMES = ("training_minutes", "tokens_per_second")
-OPTIONS = {"max_steps": 400, "evaluations": 20, "dropout": 0.2, "embedding_dropout": 0.1, "learning_rate": 0.02}
+EVALUATIONS = 5
+OPTIONS = {
+    "max_steps": 100,
+    "evaluations": EVALUATIONS,
+    "dropout": 0.2,
+    "embedding_dropout": 0.1,
+    "learning_rate": 0.02,
+}
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def samples_as_long_as_a_real_process_writes_them(train_script: ModuleType) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_script, "SAMPLE_TOKENS", 200)
+        patch.setattr(train_script, "FINAL_SAMPLE_TOKENS", 300)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +82,7 @@ def test_killed_at_any_moment_and_resumed(
     process.kill()
     assert process.wait() == -signal.SIGKILL
     stopped_at = len(timeless(folder)) if (folder / "metrics.jsonl").exists() else 0
-    assert stopped_at < 20
+    assert stopped_at < EVALUATIONS
     resumed = run(train_script, "--config", folder / "config.yaml", "--resume")
     assert (resumed.code, resumed.err) == (0, "")
     assert_equals(folder, unbroken)
@@ -88,7 +103,7 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(
     process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, err) == (code, "")
-    assert len(timeless(folder)) < 20
+    assert len(timeless(folder)) < EVALUATIONS
     assert not (folder / "metrics.json").exists()
     said, command = out.rstrip("\n").splitlines()[-2:]
     assert said.startswith("stopped at step ")
@@ -98,4 +113,4 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(
     resumed = subprocess.run(command, shell=True, env=env, capture_output=True, text=True, check=False)
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert_equals(folder, unbroken)
-    assert json.loads((folder / "metrics.json").read_text())["steps"] == 400
+    assert json.loads((folder / "metrics.json").read_text())["steps"] == OPTIONS["max_steps"]
