@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class EnsembleDecoder:
 
     def __init__(self, members: Sequence[Start]) -> None:
         self._decoders = [member.decoder for member in members]
-        self._ends = torch.tensor([len(member.state) for member in members]).cumsum(0).tolist()
+        self._ends = list(accumulate(len(member.state) for member in members))
         self.logits = _mean_probability([member.logits for member in members])
         self.state: State = tuple(part for member in members for part in member.state)
         self.memory = EnsembleMemory(tuple(member.memory for member in members))
