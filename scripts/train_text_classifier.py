@@ -63,6 +63,7 @@ class TextClassifierOptions:
         pretokenized: Words are already separated by blanks; for level word.
         lowercase: Take upper case for lower case.
         max_length: Longest text in tokens that the network reads; of a longer one it reads the beginning and the end.
+        train_length: The same of training texts, to take less time over them, where it is shorter.
         batch_tokens: The most tokens in a batch, padding included; long texts come in smaller batches.
         init_from: A text generator's run to start from: its tokenizer, embeddings and core, which then reads in one
             direction. A resumed run needs it again.
@@ -111,6 +112,7 @@ class TextClassifierOptions:
     pretokenized: bool = False
     lowercase: bool = True
     max_length: int | None = 1000
+    train_length: int | None = None
     batch_tokens: int = 65_536
     init_from: str | None = None
     thaw: float = 0.0
@@ -141,6 +143,8 @@ class TextClassifierOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.thaw < 1:
             raise ValueError(f"thaw is {self.thaw}, but must be at least 0 and below 1")
+        if self.train_length is not None and self.train_length < 2:
+            raise ValueError(f"train_length is {self.train_length}, but must be at least 2, a head and a tail")
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens is {self.batch_tokens}, but must be at least 1")
         if not 1 <= self.layer_decay < math.inf:
@@ -167,16 +171,18 @@ class Encoded:
     `rows` are what the network reads, `whole` what the model reads, and `cut` says what the network does not.
     """
 
-    def __init__(self, name: str, split: LabelledTexts, model: TextClassifier) -> None:
+    def __init__(self, name: str, split: LabelledTexts, model: TextClassifier, max_length: int | None = None) -> None:
         self.texts = split.texts
         with as_input_error():
             whole = model.encode(split.texts)
-        self.rows = [model.shorten(row) for row in whole]
+        limits = [length for length in (model.max_length, max_length) if length is not None]
+        longest = min(limits, default=None)
+        self.rows = [model.shorten(row, longest) for row in whole]
         self.whole = self.rows if model.bag is None else whole
         self.targets = _targets(split, model)
         lost = [len(row) - len(kept) for row, kept in zip(whole, self.rows, strict=True) if len(kept) < len(row)]
         self.cut = (
-            f"{len(lost):,} of {len(self):,} {name} texts are longer than {model.max_length} tokens: the middle is "
+            f"{len(lost):,} of {len(self):,} {name} texts are longer than {longest} tokens: the middle is "
             f"cut out of them, {sum(lost) / sum(map(len, whole)):.1%} of all tokens"
             if lost
             else None
@@ -285,7 +291,10 @@ def main() -> int:
     splits = {"training": data.train, "validation": data.validation}
     if data.test is not None:
         splits["test"] = data.test
-    encoded = {name: Encoded(name, split, model) for name, split in splits.items()}
+    encoded = {
+        name: Encoded(name, split, model, options.train_length if name == "training" else None)
+        for name, split in splits.items()
+    }
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in encoded.items())
     print(

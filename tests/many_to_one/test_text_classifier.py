@@ -273,7 +273,11 @@ def test_a_long_text_keeps_its_head_and_its_tail():
     whole, short = model.encode(["the quick brown fox", "quickest"])
     assert whole.tolist() == ids
     assert model.shorten(whole).tolist() == ids[:2] + ids[-6:]
+    assert model.shorten(whole, 4).tolist() == ids[:1] + ids[-3:]
+    assert torch.equal(model.shorten(whole, 100), whole)
     assert torch.equal(model.shorten(short), short)
+    with pytest.raises(ValueError, match="max_length is 1"):
+        model.shorten(whole, 1)
     assert model.classify("thxxxxxxwn fox") == model.classify("thyyyywn fox")
     explanation = model.explain("the quick brown fox")
     assert "".join(explanation.tokens) == "thwn fox"

@@ -111,6 +111,17 @@ def test_every_cell_trains(train_classifier: Run, tmp_path: Path, cell: str, opt
     assert TextClassifier.from_pretrained(tmp_path / "run").config["cell"] == cell
 
 
+@pytest.mark.parametrize(("longest", "kept"), [(9, 4), (3, 3)])
+def test_training_texts_can_be_cut_shorter_than_others(
+    train_classifier: Run, tmp_path: Path, longest: int, kept: int
+) -> None:
+    result = train_classifier(tmp_path / "run", max_length=longest, train_length=4, max_steps=1)
+    assert result.code == 0, result
+    assert f"training texts are longer than {kept} tokens" in result.out
+    assert f"validation texts are longer than {longest} tokens" in result.out
+    assert TextClassifier.from_pretrained(tmp_path / "run").max_length == longest
+
+
 def test_resumed_it_ends_bit_for_bit_as_if_never_stopped(
     train_classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +361,7 @@ def test_a_label_that_training_has_never_seen(train_classifier: Run, tmp_path: P
     [
         (["--pooling", "median"], "pooling is 'median'"),
         (["--max_length", "1"], "max_length is 1"),
+        (["--train_length", "1"], "train_length is 1"),
         (["--label_smoothing", "1"], "label_smoothing is 1.0"),
         (["--word_dropout", "-0.5"], "word_dropout is -0.5"),
         (["--adversarial", "-1"], "adversarial is -1.0"),

@@ -323,12 +323,18 @@ class TextClassifier(PretrainedModel):
                 raise ValueError(f"text {number} of {len(texts)} is empty: there is nothing in it to classify")
         return rows
 
-    def shorten(self, row: Tensor) -> Tensor:
-        """What is kept of a text's tokens: (T,) -> (at most `max_length`,), its head and its tail."""
-        if self.max_length is None or len(row) <= self.max_length:
+    def shorten(self, row: Tensor, max_length: int | None = None) -> Tensor:
+        """What is kept of a text's tokens: (T,) -> (at most `max_length`,), its head and its tail.
+
+        `max_length` is the model's own if left out. Raises ValueError if it is below 2.
+        """
+        longest = self.max_length if max_length is None else max_length
+        if longest is None or len(row) <= longest:
             return row
-        head = max(1, int(HEAD_SHARE * self.max_length))
-        return torch.cat([row[:head], row[head - self.max_length :]])
+        if longest < 2:
+            raise ValueError(f"max_length is {longest}, but must be at least 2, a head and a tail")
+        head = max(1, int(HEAD_SHARE * longest))
+        return torch.cat([row[:head], row[head - longest :]])
 
     def classify(self, text: str | Iterable[str], top_k: int = 1) -> Any:
         """Classify a text or several.
