@@ -16,7 +16,7 @@ from torchvision import models
 
 from zoo.errors import InputError
 from zoo.one_to_one import ImageClassifier, ImageEncoder, backbones, image_encoder
-from zoo.one_to_one.image_encoder import IMAGENET_MEAN, IMAGENET_STD, MANY, ROUND_ZERO, FeatureExtractor
+from zoo.one_to_one.image_encoder import AT_ONCE, IMAGENET_MEAN, IMAGENET_STD, MANY, ROUND_ZERO, FeatureExtractor
 
 TRUNK = Path("/work/shared/data/weights/mobilenet_v2_imagenet_features/mobilenet_v2_features_imagenet.pth")
 CHEAP = "shufflenet_v2_x0_5"
@@ -119,6 +119,16 @@ def test_folded_its_features_are_the_same(name):
     norms = [sum(isinstance(part, nn.BatchNorm2d) for part in one.modules()) for one in (encoder, many.encoder)]
     assert norms[1] <= 0.52 * norms[0]  # half of DenseNet's come before their convolution
     assert not any(parameter.requires_grad for parameter in many.encoder.parameters())
+
+
+@pytest.mark.parametrize("count", [1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE])
+def test_few_images_go_through_at_a_time_on_a_cpu(monkeypatch, count):
+    encoder, images = ImageEncoder("small", 8).eval(), images_of(count, 8)
+    sizes, forward = [], encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda few: (sizes.append(len(few)), forward(few))[1])
+    features = FeatureExtractor(encoder)(images)
+    assert max(sizes) <= AT_ONCE and sum(sizes) == count
+    torch.testing.assert_close(features, forward(images))
 
 
 def test_a_network_that_cannot_be_traced_is_not_folded(monkeypatch):
