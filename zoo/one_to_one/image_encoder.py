@@ -167,7 +167,7 @@ class FeatureExtractor:
     """Images → their features, batch after batch: as in evaluation mode, without gradients, on the encoder's device.
 
     Once a batch is large, which says that there are many images, with batch norms folded: MobileNetV2 then takes three
-    fifths of the time. On a CPU a few images go through the network at a time: two thirds of that again.
+    fifths of the time. On a CPU a few images go through the network at a time: seven tenths of that again, on one core.
 
     Args:
         encoder: its weights are not to change meanwhile.
@@ -182,11 +182,10 @@ class FeatureExtractor:
         """(B, 3, image_size, image_size) -> (B, S, M)."""
         if not self.is_folded and len(images) >= MANY:
             self.encoder, self.is_folded = self.encoder.folded(), True
-        device = self.encoder.mean.device
+        images = images.to(self.encoder.mean.device)
         with evaluating(self.encoder):
-            if device.type != "cpu":
-                return self.encoder(images.to(device))
-            return torch.cat([self.encoder(few) for few in images.cpu().split(AT_ONCE)])
+            parts = images.split(AT_ONCE) if images.device.type == "cpu" else [images]
+            return torch.cat([self.encoder(part) for part in parts])
 
 
 def usual_image_size(backbone: str) -> int:
