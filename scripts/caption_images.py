@@ -39,6 +39,8 @@ class CaptionOptions:
         no_repeat_ngram_size: No so many tokens in a row twice in a caption.
         mirror: Look at each image mirrored too, where captions name no sides: better captions for twice the time. As
             the run does if left out.
+        neighbours: So many training images, the ones most like the image, help with their captions, in a run trained
+            with neighbours; 0 for none. As the run does if left out.
         format: Lines with path and caption, a tab between them; or a JSON object a line with the scores.
         attention: With one image, a PNG file to draw into where in it the model looked for each word.
         device: auto, cpu, cuda, ...
@@ -51,6 +53,7 @@ class CaptionOptions:
     length_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     mirror: bool | None = None
+    neighbours: int | None = None
     format: Literal["text", "jsonl"] = "text"
     attention: Path | None = None
     device: str = "cpu"
@@ -71,6 +74,7 @@ def main() -> int:
     model = ImageCaptioner.from_pretrained(options.run).to(choose_device(options.device))
     with as_input_error(f"{options.run}: "):
         model.require_tokenizer()
+        neighbours = model.checked_neighbours(options.neighbours)
     if options.attention is not None and model.decoder.attention is None:
         raise InputError(f"{options.run} was trained without attention: it looks nowhere that could be drawn")
     features = FeatureExtractor(model.encoder)
@@ -78,7 +82,7 @@ def main() -> int:
     unfinished = 0
     for names, batch in images.batches(model.encoder.image_size, model.resize):
         mirrored = features(batch.flip(3)) if mirror else None
-        found = model.captions_of(features(batch), mirrored=mirrored, **settings)
+        found = model.captions_of(features(batch), mirrored=mirrored, neighbours=neighbours, **settings)
         for name, captions in zip(names, found, strict=True):
             unfinished += not captions[0].finished
             for line in _shown(name, captions, options):

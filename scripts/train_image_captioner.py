@@ -47,6 +47,7 @@ SAMPLES = 3
 SHEET = 12  # images on the sheet of captions
 ATTENDED = 56  # words of a caption, at most, for which it is drawn where attention looked
 EVALUATION_BATCH = 64
+REMEMBERED = 20_000  # training images, at most, that a run with neighbours keeps: 40 MB with 1,000 concepts
 FREE_TOKENS = 5  # that a caption may be longer than the longest in training
 
 
@@ -92,10 +93,15 @@ class ImageCaptionerOptions:
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
+        num_concepts: So many of the commonest tokens are predicted of the image first, for the decoder to know.
+        concept_weight: What their loss counts for beside the captions'.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
         mirror: Captions, where they name no sides, are made of each image and its mirror image together, for the final
             figures and by the model from then on.
+        neighbours: So many training images, the ones most like an image, help with their captions to write one for it:
+            the words are likelier that these have, and of the beams that is taken which agrees best. 0 for none. The
+            run then keeps what it saw in training images, and their captions.
     """
 
     data: str = "scenes"
@@ -133,9 +139,12 @@ class ImageCaptionerOptions:
     weight_dropout: float = 0.0
     label_smoothing: float = 0.05
     captions_per_image: int = 2
+    num_concepts: int = 0
+    concept_weight: float = 0.05
     num_beams: int = 5
     length_penalty: float = 0.0
     mirror: bool = False
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
         check_finetuning(self.finetune, self.finetune_from)
@@ -143,6 +152,8 @@ class ImageCaptionerOptions:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
         if self.finetune and self.weights == "none" and self.init_from is None:
             raise ValueError(f"finetune is {self.finetune}, but there are no weights to fine-tune: name some")
+        if self.neighbours < 0:
+            raise ValueError(f"neighbours is {self.neighbours}, but must be at least 0")
         if self.weights != "none" and self.init_from is not None:
             raise ValueError("weights and init_from were both given; the backbone starts from one of them")
         BeamOptions(self.num_beams, length_penalty=self.length_penalty)  # checks them now, not after the training
@@ -339,10 +350,14 @@ def main() -> int:
         return outcome.exit_code
 
     best = ImageCaptioner.from_pretrained(run.path).to(device)
+    if options.neighbours:
+        _remember(best, trained_on)
+        processes.from_main(lambda: best.save_pretrained(run.path))
     beams = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
     captions = {name: _captions(best, split, options.mirror, **beams) for name, split in ready.items()}
     figures: dict[str, Any] = {name: _figures(captions[name], split, task.known) for name, split in ready.items()}
-    figures |= beams | {"mirror": options.mirror, "signatures": signatures(ready["validation"].references)}
+    figures |= beams | {"mirror": options.mirror, "neighbours": options.neighbours}
+    figures |= {"signatures": signatures(ready["validation"].references)}
     figures |= outcome.facts(best, training, device, precision)
     run.finish(figures)
     draw_curves(outcome.history, task.metric, run.path / "curves.png")
@@ -385,7 +400,7 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
     values = asdict(options)
     names = ["resize", "embedding_size", "hidden_size", "num_layers", "cell", "num_heads", "tied", "label_smoothing"]
     names += [name for name in values if name.endswith("dropout")]
-    names += ["length_penalty", "mirror"]
+    names += ["length_penalty", "mirror", "num_concepts", "concept_weight", "neighbours"]
     config = {name: values[name] for name in names}
     config["backbone"] = options.backbone if source is None else source.encoder.backbone
     usual_size = usual_image_size(config["backbone"])
@@ -406,6 +421,8 @@ def _starting_model(options: ImageCaptionerOptions, images: CaptionedImages) -> 
         model.encoder.load(options.weights)
     if model.encoder.fixed and not options.finetune:
         model.encoder.requires_grad_(False)
+    if model.concepts is not None:
+        model.concepts.expect(model.caption_rows(captions))
     return model
 
 
@@ -422,6 +439,13 @@ def _draw(count: int, wanted: int, generator: torch.Generator) -> list[int]:
     """Places of `wanted` of an image's captions, each as often as another."""
     order = torch.randperm(count, generator=generator).tolist()
     return [order[place % count] for place in range(wanted)]
+
+
+def _remember(model: ImageCaptioner, split: Split) -> None:
+    step = -(-len(split) // REMEMBERED)
+    rows = range(0, len(split), step)
+    batches = (split.images(rows[start : start + EVALUATION_BATCH]) for start in range(0, len(rows), EVALUATION_BATCH))
+    model.remember(batches, [split.references[row] for row in rows])
 
 
 def _captions(model: ImageCaptioner, split: Split, mirror: bool = False, **options: Any) -> list[str]:

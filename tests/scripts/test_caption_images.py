@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.data.image_tensors import BATCH
+from zoo.data.image_tensors import BATCH, image_batches
 from zoo.data.tokenizer import TextTokenizer
 from zoo.many_to_one import TextClassifier
 from zoo.one_to_many import Caption, ImageCaptioner
@@ -126,6 +126,7 @@ def test_settings_reach_the_search(
         return search(self, images, **options)
 
     usual = {"num_beams": 5, "n_best": 1, "length_penalty": None, "no_repeat_ngram_size": None, "mirrored": None}
+    usual |= {"neighbours": 0}
     for settings in ({}, {"num_beams": 1}, {"length_penalty": 0.7}, {"no_repeat_ngram_size": 1, "num_beams": 2}):
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
         expected = table(files, model.caption(files, **settings))
@@ -150,6 +151,24 @@ def test_images_are_looked_at_mirrored_if_that_is_asked_for(
         scores.append(json.loads(line)["captions"][0]["score"])
         assert scores[-1] == pytest.approx(expected.score, abs=1e-5)
     assert scores[0] == scores[1] != scores[2]
+
+
+def test_neighbours_choose_if_that_is_asked_for_or_the_run_has_them(
+    caption: Run, run: Run, script: ModuleType, model: ImageCaptioner, files: list[str], tmp_path: Path
+) -> None:
+    other = ImageCaptioner(**model.config | {"neighbours": 1}, tokenizer=model.tokenizer).eval()
+    other.load_state_dict(model.state_dict())
+    pictures = torch.cat(list(image_batches(files, model.encoder.image_size, model.resize)))
+    other.remember([pictures], [[f"a {colour} picture"] for colour, _ in zip(COLOURS, files, strict=True)])
+    other.save_pretrained(tmp_path)
+    shown = {}
+    for arguments in ((), ("--neighbours", 0), ("--neighbours", 2)):
+        expected = other.caption(files, neighbours=arguments[1] if arguments else None)
+        shown[arguments] = run(script, tmp_path, *files, *arguments).out
+        assert shown[arguments] == table(files, expected)
+    assert len(set(shown.values())) > 1
+    assert caption(files[0], "--neighbours", 2).is_an_error("neighbours is 2, but this captioner was given no images")
+    assert caption(files[0], "--neighbours", -1).is_an_error("neighbours is -1, but must be at least 0")
 
 
 def test_captions_that_have_no_end_are_counted(caption: Run, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

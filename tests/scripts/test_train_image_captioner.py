@@ -3,6 +3,7 @@
 import functools
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -131,6 +132,34 @@ def test_final_figures_are_of_both_views_where_the_model_is_to_look_at_both(
             torch.testing.assert_close(view, wanted)
         assert lines(tmp_path / name / "validation_captions.txt") == model.caption(files)
         seen.clear()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_run_with_concepts_and_neighbours(
+    train_captioner: Run, photos: Path, trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """It remembers training images, and so it describes the files as its figures say it does."""
+    most = 7
+    monkeypatch.setattr(sys.modules["scripts_train_image_captioner"], "REMEMBERED", most)
+    options = {"weights": trunk, "cache": tmp_path / "cache"} if cached else {}
+    options |= {"num_concepts": 4, "neighbours": 3, "augment": "none", "precision": "float32"}
+    assert train_captioner(tmp_path / "run", **options).code == 0
+    model, data = ImageCaptioner.from_pretrained(tmp_path / "run"), load_captioned_images(str(photos))
+    assert model.concepts is not None and model.remembered is not None
+    assert model.neighbours == figures(tmp_path / "run")["neighbours"] == 3
+    step = -(-len(data.train) // most)
+    kept = range(0, len(data.train), step)
+    assert len(model.remembered.captions) == len(kept) <= most
+    files = [data.train.images[number].content for number in kept]
+    given = torch.cat(list(image_batches(files, model.encoder.image_size, model.resize)))
+    said = [list(map(plain_words, data.train.captions[number])) for number in kept]
+    written = model.remembered
+    model.remember([given], said)
+    torch.testing.assert_close(written.directions.float(), model.remembered.directions.float(), atol=2e-3, rtol=2e-2)
+    assert torch.equal(written.captions, model.remembered.captions)
+    model.remembered = written
+    found = lines(tmp_path / "run" / "validation_captions.txt")
+    assert found == model.caption([image.content for image in data.validation.images])
 
 
 def test_scenes(train_captioner: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,15 +37,17 @@ class EnsembleDecoder:
 
     Args:
         members: one or more, with the same vocabulary.
+        weights: of each in the mean, of sum 1; None for the same for all.
 
     Attributes:
         logits, state, memory: those of all, for `beam_search`. The state is the members', one after the other.
     """
 
-    def __init__(self, members: Sequence[Start]) -> None:
+    def __init__(self, members: Sequence[Start], weights: Sequence[float] | None = None) -> None:
+        self._weights = [1 / len(members)] * len(members) if weights is None else weights
         self._decoders = [member.decoder for member in members]
         self._ends = list(accumulate(len(member.state) for member in members))
-        self.logits = _mean_probability([member.logits for member in members])
+        self.logits = _mean_probability([member.logits for member in members], self._weights)
         self.state: State = tuple(part for member in members for part in member.state)
         self.memory = EnsembleMemory(tuple(member.memory for member in members))
 
@@ -58,12 +60,14 @@ class EnsembleDecoder:
             logits, own = decoder.step(tokens, own) if its is None else decoder.step(tokens, own, its)
             scores.append(logits)
             following += own
-        return _mean_probability(scores), tuple(following)
+        return _mean_probability(scores, self._weights), tuple(following)
 
 
-def _mean_probability(logits: Sequence[Tensor]) -> Tensor:
-    """Logits of the mean of the probabilities that each of these logits (N, V) gives."""
+def _mean_probability(logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Logits of the weighted mean of the probabilities that each of these logits (N, V) gives."""
     if len(logits) == 1:
         return logits[0]
-    scores = torch.stack([torch.log_softmax(one.float(), dim=-1) for one in logits])
-    return torch.logsumexp(scores, dim=0) - math.log(len(logits))
+    scores = [
+        torch.log_softmax(one.float(), dim=-1) + math.log(weight) for one, weight in zip(logits, weights, strict=True)
+    ]
+    return torch.logsumexp(torch.stack(scores), dim=0)

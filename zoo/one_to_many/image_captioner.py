@@ -1,6 +1,8 @@
 """One-to-many: an image goes in, a caption comes out word by word."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +16,14 @@ from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, EnsembleDecoder, Hypothesis, Start, beam_search
+from zoo.one_to_many.nearest_captions import NearestCaptions, NgramDecoder, agreeing
+from zoo.one_to_many.visual_concepts import VisualConcepts
 from zoo.one_to_one.image_encoder import SMALL, FeatureExtractor, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
+NGRAM_WEIGHT = (
+    0.2  # of similar images' captions in a word's probability, where they are asked; the rest is the network's
+)
 LONGEST = 1_000
 """Tokens of a caption: a model that never ends one, as a stranger's may be, writes so many."""
 
@@ -76,6 +83,12 @@ class ImageCaptioner(PretrainedModel):
         label_smoothing: this share of each target is spread over the vocabulary (Szegedy et al., 2016).
         length_penalty: what captions are ranked with unless it is said otherwise; see `zoo.decoding.BeamOptions`.
         mirror: whether an image is looked at mirrored too unless it is said otherwise; see `captions`.
+        num_concepts: W, the vocabulary's first words, which are predicted of the image first; see
+            `zoo.one_to_many.visual_concepts`. 0 for none.
+        concept_weight: what their loss counts for in training, beside the captions'.
+        neighbours: K, how many images of those remembered help to write captions unless it is said otherwise; see
+            `captions_of`.
+        remembered: how many images, captions an image and tokens a caption `remember` has been given; it sets this.
 
     Raises:
         ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
@@ -105,6 +118,10 @@ class ImageCaptioner(PretrainedModel):
         label_smoothing: float = 0.0,
         length_penalty: float = 0.0,
         mirror: bool = False,
+        num_concepts: int = 0,
+        concept_weight: float = 0.05,
+        neighbours: int = 0,
+        remembered: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -114,6 +131,12 @@ class ImageCaptioner(PretrainedModel):
         check_probability("feature_dropout", feature_dropout)
         check_probability("label_smoothing", label_smoothing)
         BeamOptions(length_penalty=length_penalty)  # checks it
+        if not 0 <= num_concepts <= vocab_size:
+            raise ValueError(f"num_concepts is {num_concepts}, but must be from 0 to the vocabulary's {vocab_size:,}")
+        if not 0 <= concept_weight < math.inf:
+            raise ValueError(f"concept_weight is {concept_weight}, but must be a number of at least 0")
+        if neighbours < 0:
+            raise ValueError(f"neighbours is {neighbours}, but must be at least 0")
         self.config = {
             "vocab_size": vocab_size,
             "backbone": backbone,
@@ -135,6 +158,10 @@ class ImageCaptioner(PretrainedModel):
             "label_smoothing": label_smoothing,
             "length_penalty": length_penalty,
             "mirror": mirror,
+            "num_concepts": num_concepts,
+            "concept_weight": concept_weight,
+            "neighbours": neighbours,
+            "remembered": remembered,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
@@ -143,6 +170,8 @@ class ImageCaptioner(PretrainedModel):
         self.label_smoothing = label_smoothing
         self.length_penalty = length_penalty
         self.mirror = mirror
+        self.concept_weight = concept_weight
+        self.neighbours = neighbours
         self.encoder = ImageEncoder(backbone, image_size)
         places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
         # Backbones differ in how large their features are, and none says where in the image they were found.
@@ -150,6 +179,7 @@ class ImageCaptioner(PretrainedModel):
         # Places that begin different are told apart sooner, but new pairs of colour and shape are then named worse.
         self.position = nn.Parameter(torch.zeros(places, size))
         self.feature_dropout = LockedDropout(feature_dropout)
+        self.concepts = VisualConcepts(size, num_concepts, dropout) if num_concepts else None
         self.decoder = RecurrentDecoder(
             vocab_size=vocab_size + 1,
             embedding_size=embedding_size,
@@ -167,6 +197,12 @@ class ImageCaptioner(PretrainedModel):
             weight_dropout=weight_dropout,
         )
         self.bridge = Bridge(size, self.decoder.core, num_layers)
+        self.remembered = None
+        if remembered is not None:
+            if len(remembered) != 3:
+                raise ValueError(f"remembered is {remembered}, but must be numbers of images, captions and tokens")
+            images, captions, tokens = remembered
+            self.remembered = NearestCaptions(images, captions, tokens, num_concepts or size)
 
     def encode(self, images: Tensor) -> tuple[State, Memory | None]:
         """Look at images: (B, 3, height, width), or their features (B, S, M) as `encoder` makes them -> the decoder's
@@ -174,34 +210,84 @@ class ImageCaptioner(PretrainedModel):
 
         Raises ValueError for images of another size, or features of another grid.
         """
+        return self._look(self._grid(images))[:2]
+
+    def _grid(self, images: Tensor) -> Tensor:
+        """Images or their features -> features (B, S, M)."""
         size, grid = self.encoder.image_size, tuple(self.position.shape)
         if images.shape[1:] not in ((3, size, size), grid):
             raise ValueError(
                 f"images have the shape {tuple(images.shape)}, but must have (B, 3, {size}, {size}) or, as features, "
                 f"(B, {grid[0]}, {grid[1]})"
             )
-        features = images if images.dim() == 3 else self.encoder(images)
-        features = self.feature_dropout(self.norm(features.to(self.position.dtype)) + self.position)
-        state = self.bridge(features.mean(dim=1))
+        return images if images.dim() == 3 else self.encoder(images)
+
+    def _look(self, features: Tensor) -> tuple[State, Memory | None, Tensor | None]:
+        """Features (B, S, M) -> the decoder's first state, its memory, and the logits (B, W) of concepts."""
+        features = self.norm(features.to(self.position.dtype))
+        seen, logits = self.feature_dropout(features + self.position), None
+        if self.concepts is not None:
+            logits, told = self.concepts(features)
+            seen = seen + told[:, None]
+        state = self.bridge(seen.mean(dim=1))
         if self.decoder.attention is None:
-            return state, None
-        everywhere = torch.full((len(features),), features.shape[1], device=features.device)
-        return state, self.decoder.memory(features, everywhere)
+            return state, None, logits
+        everywhere = torch.full((len(seen),), seen.shape[1], device=seen.device)
+        return state, self.decoder.memory(seen, everywhere), logits
 
     def forward(self, batch: CaptionBatch) -> Tensor:
         """A batch -> logits (B·C, T, V + 1): at step t of the caption's t-th token, given those before it."""
-        return self.decoder.scores(self._features(batch))
+        return self.decoder.scores(self._features(batch)[0])
 
-    def _features(self, batch: CaptionBatch) -> Tensor:
-        state, memory = self.encode(batch.images)
+    def _features(self, batch: CaptionBatch) -> tuple[Tensor, Tensor | None]:
+        state, memory, logits = self._look(self._grid(batch.images))
         several = len(batch.captions) // len(batch.images)
         state = tuple(part.repeat_interleave(several, dim=1) for part in state)
-        return self.decoder.features(delayed(batch.captions, self.end_id), state, batch.lengths, memory)[0]
+        inputs = delayed(batch.captions, self.end_id)
+        return self.decoder.features(inputs, state, batch.lengths, memory)[0], logits
 
     def loss(self, batch: CaptionBatch, label_smoothing: float | None = None) -> Tensor:
-        """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar."""
+        """Mean nats a token of the captions, smoothed as the model is unless said otherwise: a scalar.
+
+        In training mode, where the model has concepts, `concept_weight` times the nats an image of these is added.
+        """
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        return self.decoder.loss(self._features(batch), batch.captions, batch.lengths, smoothing)
+        features, logits = self._features(batch)
+        loss = self.decoder.loss(features, batch.captions, batch.lengths, smoothing)
+        if self.training and self.concepts is not None and logits is not None:
+            loss = loss + self.concept_weight * self.concepts.loss(logits, batch.captions, batch.lengths)
+        return loss
+
+    def _gist(self, features: Tensor) -> Tensor:
+        """Features (B, S, M) -> what images are alike by: the concepts' probabilities (B, W), or the mean (B, M).
+
+        Concepts are what captions tell of; features also tell what nobody would say.
+        """
+        if self.concepts is None:
+            return features.float().mean(dim=1)
+        return self.concepts(self.norm(features.to(self.position.dtype)))[0].sigmoid()
+
+    @torch.no_grad()
+    def remember(self, images: Iterable[Tensor], captions: Sequence[Sequence[str]]) -> None:
+        """Keep images and what was said of them with the model, for `neighbours`; what was kept before is forgotten.
+
+        They are compared as the model sees them now: after more training, give them again. An image takes 2 bytes for
+        each concept, or where there are none each feature, and its captions 4 bytes a token of the longest.
+
+        Args:
+            images: batches (B, 3, height, width), or their features (B, S, M); N images in all.
+            captions: N lists of one or more texts, in the same order.
+
+        Raises:
+            ValueError: there are not N of both, no caption has a token, or images are of another size.
+        """
+        with evaluating(self):
+            vectors = [self._gist(self._grid(batch.to(self.position.device))).cpu() for batch in images]
+        if sum(map(len, vectors)) != len(captions) or not captions:
+            raise ValueError(f"there are {sum(map(len, vectors)):,} images and captions of {len(captions):,}")
+        tokens = [[row[:-1].tolist() for row in self.caption_rows(several)] for several in captions]
+        self.remembered = NearestCaptions.of(torch.cat(vectors), tokens).to(self.position.device)
+        self.config["remembered"] = list(self.remembered.captions.shape)
 
     def caption(self, image: ImageLike | Sequence[ImageLike], **options: Any) -> Any:
         """Describe an image or a list of images; see `captions`. A text, or a list of texts."""
@@ -241,6 +327,7 @@ class ImageCaptioner(PretrainedModel):
         n_best: int = 1,
         length_penalty: float | None = None,
         no_repeat_ngram_size: int | None = None,
+        neighbours: int | None = None,
     ) -> list[list[Caption]]:
         """Describe a batch of images.
 
@@ -249,44 +336,75 @@ class ImageCaptioner(PretrainedModel):
             mirrored: the same of their mirror images, to look at too; see `captions`.
             num_beams, n_best, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
             length_penalty: the same; None for the model's own.
+            neighbours: this many of the images given to `remember`, the most similar ones, help with their captions:
+                words that follow one another there are likelier, and of all `num_beams` hypotheses those come first
+                that agree best with them; see `zoo.one_to_many.nearest_captions`. 0 for none: the likeliest come
+                first. None for the model's own.
 
         Returns:
             B lists of up to `n_best` captions, the best first.
 
         Raises:
-            ValueError: an option outside its range, images of another size, or not as many mirrored ones.
+            ValueError: an option outside its range, images of another size, or not as many mirrored ones; neighbours
+                are wanted of a model that remembers none.
         """
         if mirrored is not None and len(mirrored) != len(images):
             raise ValueError(f"there are {len(images)} images and {len(mirrored)} mirrored ones: give one for each")
         penalty = self.length_penalty if length_penalty is None else length_penalty
         beams = BeamOptions(num_beams, n_best, penalty, no_repeat_ngram_size)
+        neighbours = self.checked_neighbours(neighbours)
+        if neighbours:
+            beams = replace(beams, n_best=num_beams)
         tokenizer = self.require_tokenizer()
         with evaluating(self):
             # For one image that takes as long as it saves.
             decoder = PackedDecoder(self.decoder) if len(images) > 1 else self.decoder
             first = torch.full((len(images),), self.end_id, device=self.position.device)
 
-            def start(view: Tensor) -> Start:
-                state, memory = self.encode(view.to(self.position.device))
+            def start(features: Tensor) -> Start:
+                state, memory, _ = self._look(features)
                 return Start(decoder, *decoder.step(first, state, memory), memory)
 
-            views = EnsembleDecoder([start(view) for view in (images, mirrored) if view is not None])
+            grids = [self._grid(view.to(self.position.device)) for view in (images, mirrored) if view is not None]
+            members = [start(features) for features in grids]
+            weights, said = [1 / len(members)] * len(members), None
+            if neighbours and self.remembered is not None:
+                said = self.remembered(self._gist(grids[0]), neighbours)
+                ngrams = NgramDecoder(self.end_id + 1, self.end_id)
+                members.append(Start(ngrams, *ngrams.start(said)))
+                weights = [(1 - NGRAM_WEIGHT) * weight for weight in weights] + [NGRAM_WEIGHT]
+            together = EnsembleDecoder(members, weights)
             found = beam_search(
-                views,
-                views.logits,
-                views.state,
+                together,
+                together.logits,
+                together.state,
                 end_id=self.end_id,
                 min_new_tokens=1,
                 max_new_tokens=self.max_length,
                 options=beams,
-                memory=views.memory,
+                memory=together.memory,
                 banned=tokenizer.never_generated,
             )
+            if said is not None:
+                found = [agreeing(several, captions)[:n_best] for several, captions in zip(found, said, strict=True)]
 
         def caption(one: Hypothesis) -> Caption:
             return Caption(tokenizer.decode(one.tokens).strip(), one.score, one.finished)
 
         return [[caption(one) for one in several] for several in found]
+
+    def checked_neighbours(self, neighbours: int | None) -> int:
+        """How many images help to write captions where `neighbours` are asked for, None for the model's own number.
+
+        Raises ValueError for fewer than 0, or if some are asked for and there are none.
+        """
+        if neighbours is None:
+            return 0 if self.remembered is None else self.neighbours
+        if neighbours < 0:
+            raise ValueError(f"neighbours is {neighbours}, but must be at least 0")
+        if neighbours and self.remembered is None:
+            raise ValueError(f"neighbours is {neighbours}, but this captioner was given no images to remember")
+        return neighbours
 
     def attend(self, image: ImageLike, caption: str) -> tuple[list[str], Tensor]:
         """Where the decoder looks as it writes `caption`: (its words, weights (T, rows, columns) of the grid).
