@@ -22,6 +22,7 @@ from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.caption_pictures import draw_attention
 from zoo.one_to_many import Caption, ImageCaptioner
+from zoo.one_to_many.nearest_captions import NEIGHBOURS_FILE
 from zoo.one_to_one.image_encoder import FeatureExtractor
 
 
@@ -75,6 +76,8 @@ def main() -> int:
     with as_input_error(f"{options.run}: "):
         model.require_tokenizer()
         neighbours = model.checked_neighbours(options.neighbours)
+    if model.neighbours and model.remembered is None and options.neighbours is None:
+        print(f"note: {options.run} has no {NEIGHBOURS_FILE}, which its training writes at its end", file=sys.stderr)
     if options.attention is not None and model.decoder.attention is None:
         raise InputError(f"{options.run} was trained without attention: it looks nowhere that could be drawn")
     features = FeatureExtractor(model.encoder)

@@ -36,6 +36,7 @@ from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_many import CaptionBatch, ImageCaptioner
 from zoo.one_to_many.image_captioner import LONGEST
+from zoo.one_to_many.nearest_captions import check_neighbours
 from zoo.one_to_one import ImageClassifier
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
@@ -47,7 +48,7 @@ SAMPLES = 3
 SHEET = 12  # images on the sheet of captions
 ATTENDED = 56  # words of a caption, at most, for which it is drawn where attention looked
 EVALUATION_BATCH = 64
-REMEMBERED = 20_000  # training images, at most, that a run with neighbours keeps: 40 MB with 1,000 concepts
+REMEMBERED = 20_000  # training images, at most, that a run with neighbours keeps: 54 MB with 1,000 concepts
 FREE_TOKENS = 5  # that a caption may be longer than the longest in training
 
 
@@ -93,7 +94,8 @@ class ImageCaptionerOptions:
         weight_dropout: Share of the recurrent weights dropped.
         label_smoothing: Share of each target that is spread over the vocabulary.
         captions_per_image: Captions of an image in a batch; they share what is computed of it.
-        num_concepts: So many of the commonest tokens are predicted of the image first, for the decoder to know.
+        num_concepts: It is predicted first which of so many tokens (those of the lowest ids; of words the commonest)
+            the captions of an image will have, for the decoder to know.
         concept_weight: What their loss counts for beside the captions'.
         num_beams: Beams of the final figures; those in between are greedy.
         length_penalty: The higher, the longer the captions; see zoo.decoding.BeamOptions. The model keeps it.
@@ -152,8 +154,7 @@ class ImageCaptionerOptions:
             raise ValueError(f"captions_per_image is {self.captions_per_image}, but must be at least 1")
         if self.finetune and self.weights == "none" and self.init_from is None:
             raise ValueError(f"finetune is {self.finetune}, but there are no weights to fine-tune: name some")
-        if self.neighbours < 0:
-            raise ValueError(f"neighbours is {self.neighbours}, but must be at least 0")
+        check_neighbours(self.neighbours)
         if self.weights != "none" and self.init_from is not None:
             raise ValueError("weights and init_from were both given; the backbone starts from one of them")
         BeamOptions(self.num_beams, length_penalty=self.length_penalty)  # checks them now, not after the training
@@ -351,8 +352,7 @@ def main() -> int:
 
     best = ImageCaptioner.from_pretrained(run.path).to(device)
     if options.neighbours:
-        _remember(best, trained_on)
-        processes.from_main(lambda: best.save_pretrained(run.path))
+        _remember(best, trained_on, run.path)
     beams = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
     captions = {name: _captions(best, split, options.mirror, **beams) for name, split in ready.items()}
     figures: dict[str, Any] = {name: _figures(captions[name], split, task.known) for name, split in ready.items()}
@@ -441,11 +441,12 @@ def _draw(count: int, wanted: int, generator: torch.Generator) -> list[int]:
     return [order[place % count] for place in range(wanted)]
 
 
-def _remember(model: ImageCaptioner, split: Split) -> None:
-    step = -(-len(split) // REMEMBERED)
-    rows = range(0, len(split), step)
-    batches = (split.images(rows[start : start + EVALUATION_BATCH]) for start in range(0, len(rows), EVALUATION_BATCH))
-    model.remember(batches, [split.references[row] for row in rows])
+def _remember(model: ImageCaptioner, split: Split, folder: Path) -> None:
+    """Let the model remember training images, and write what it does into its folder, beside its weights."""
+    count = min(len(split), REMEMBERED)
+    rows = [number * len(split) // count for number in range(count)]
+    batches = (split.images(rows[start : start + EVALUATION_BATCH]) for start in range(0, count, EVALUATION_BATCH))
+    model.remember(batches, [split.references[row] for row in rows]).save(folder)
 
 
 def _captions(model: ImageCaptioner, split: Split, mirror: bool = False, **options: Any) -> list[str]:

@@ -61,11 +61,13 @@ class PretrainedModel(nn.Module):
 
     Attributes:
         tokenizer_files: {attribute and keyword: file} of each tokenizer the architecture may have.
+        extra_files: names of files that it may have besides; `save_pretrained` writes them, `_load_extra` reads them.
     """
 
     config: dict[str, Any]
     tokenizer: TextTokenizer | None
     tokenizer_files: ClassVar[dict[str, str]] = {"tokenizer": "tokenizer.json"}
+    extra_files: ClassVar[tuple[str, ...]] = ()
 
     def require_tokenizer(self) -> TextTokenizer:
         """The tokenizer. Raises ValueError where there is none, which only text needs."""
@@ -127,7 +129,9 @@ class PretrainedModel(nn.Module):
             InputError: no such folder and no such model on the hub, or no network; a file is missing, truncated or
                 of another architecture; weights and configuration do not fit together.
         """
-        folder = local_folder(name, [CONFIG_FILE, WEIGHTS_FILE, *cls.tokenizer_files.values()], hub_options)
+        folder = local_folder(
+            name, [CONFIG_FILE, WEIGHTS_FILE, *cls.tokenizer_files.values(), *cls.extra_files], hub_options
+        )
         config = read_config(folder, cls.__name__)
         tokenizers = {
             attribute: TextTokenizer.load(folder / file)
@@ -145,7 +149,11 @@ class PretrainedModel(nn.Module):
         check_shapes(described, shapes, folder / WEIGHTS_FILE)
         model = cls(**tokenizers, **config)
         load_weights(model, folder / WEIGHTS_FILE)
+        model._load_extra(folder)
         return model.eval()
+
+    def _load_extra(self, folder: Path) -> None:
+        """Take up what `extra_files` hold, where there are any. Raises InputError if one is damaged or does not fit."""
 
 
 def agreed_vocab_size(vocab_size: int | None, tokenizer: TextTokenizer | None, of: str = "") -> int:

@@ -1,4 +1,3 @@
-import json
 import math
 from collections import Counter
 
@@ -7,14 +6,23 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from zoo.core.state import reorder
 from zoo.data import TextTokenizer
+from zoo.decoding import Hypothesis
 from zoo.decoding.agreement import mean_bleu
 from zoo.errors import InputError
 from zoo.one_to_many import CaptionBatch, ImageCaptioner, image_captioner
-from zoo.one_to_many.image_captioner import NGRAM_WEIGHT
-from zoo.one_to_many.nearest_captions import LIKELINESS, PADDING, NearestCaptions, NgramDecoder
+from zoo.one_to_many.nearest_captions import (
+    LIKELINESS,
+    NEIGHBOURS_FILE,
+    NGRAM_WEIGHT,
+    PADDING,
+    NearestCaptions,
+    NgramDecoder,
+    agreeing,
+)
 
 CAPTIONS = ["a red square", "a blue circle is left of a square", "no", "two red dogs on a square", "blue", "a dog"]
 WORDS = TextTokenizer.train(CAPTIONS, "word", pretokenized=True)
@@ -131,7 +139,13 @@ def test_similar_images_captions_join_in_and_choose(attention, num_concepts, mon
         assert similar[0] == number
         said = [WORDS.encode(caption) for image in similar for caption in SAID[image]]
         agreement = mean_bleu([WORDS.encode(one.text) for one in hypotheses], said).tolist()
-        order = sorted(range(4), key=lambda place: -agreement[place] - LIKELINESS * hypotheses[place].score)
+        order = sorted(
+            range(4),
+            key=lambda place: (
+                not hypotheses[place].finished,
+                -agreement[place] - LIKELINESS * hypotheses[place].score,
+            ),
+        )
         assert found == [hypotheses[place] for place in order]
         for one in found:
             if one.finished and one.text:
@@ -155,7 +169,7 @@ def test_where_nothing_was_said_of_similar_images_the_likeliest_comes_first():
     model = make(neighbours=1)
     model.remember([IMAGES], [[""]] * 6 + [["a dog"]])
     for found in model.captions_of(IMAGES, num_beams=3, n_best=3)[:6]:
-        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        assert found == sorted(found, key=lambda one: (not one.finished, -one.score))
 
 
 def test_a_batch_is_as_one_by_one_and_images_as_features_or_with_their_mirror_images():
@@ -185,42 +199,88 @@ def test_features_do_for_the_images_to_remember_and_the_last_ones_given_count():
     torch.testing.assert_close(*directions, atol=1e-3, rtol=1e-3)
 
 
-def test_saved_and_loaded_it_chooses_the_same(tmp_path):
-    model = make(neighbours=2, num_concepts=3)
+@pytest.mark.parametrize("num_concepts", [0, 3])
+def test_saved_and_loaded_it_chooses_the_same(tmp_path, num_concepts):
+    model = make(neighbours=2, num_concepts=num_concepts)
     model.remember([IMAGES], SAID)
     model.save_pretrained(tmp_path)
     loaded = ImageCaptioner.from_pretrained(tmp_path)
-    assert loaded.captions_of(IMAGES) == model.captions_of(IMAGES)
-    assert loaded.config == model.config
-    assert loaded.config["remembered"] == [7, 2, 8]
-    config = json.loads((tmp_path / "config.json").read_text())
-    for remembered, match in (
-        ([7, 2], "remembered is .* but must be numbers of images, captions and tokens"),
-        ([7, 2, 0], "nothing to look among"),
-        ([7, 2, -1], "nothing to look among"),
-        ([7, 2, 9], r"remembered.captions is \(7, 2, 8\), but the configuration makes it \(7, 2, 9\)"),
-        ([10**12, 10**12, 10**12], r"config\.json|configuration"),
-        ([7, 2, "8"], "remembered is"),
-        (7, "remembered is 7"),
-        (None, r"has remembered\.captions, which this ImageCaptioner lacks"),
-    ):
-        (tmp_path / "config.json").write_text(json.dumps(config | {"remembered": remembered}))
-        with pytest.raises(InputError, match=match):
-            ImageCaptioner.from_pretrained(tmp_path)
+    assert loaded.captions_of(IMAGES) == model.captions_of(IMAGES) != model.captions_of(IMAGES, neighbours=0)
+    make(neighbours=2).save_pretrained(tmp_path)
+    assert ImageCaptioner.from_pretrained(tmp_path).remembered is None
+
+
+def test_they_are_fetched_from_the_hub_too():
+    assert NEIGHBOURS_FILE in ImageCaptioner.extra_files
+
+
+def test_what_it_remembers_is_none_of_its_weights(tmp_path):
+    model = make(neighbours=2)
+    model.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    model.remember([IMAGES], SAID).save(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda file, tensors: file.write_bytes(file.read_bytes()[:-1]), "not a whole safetensors file"),
+        (lambda file, tensors: save_file({"mean": tensors["mean"]}, file), "does not hold images"),
+        (
+            lambda file, tensors: save_file(tensors | {"captions": tensors["captions"].long()}, file),
+            "does not hold images",
+        ),
+        (lambda file, tensors: save_file(tensors | {"mean": torch.zeros(3)}, file), "of another model"),
+        (lambda file, tensors: save_file(tensors | {"captions": tensors["captions"][1:]}, file), "of another model"),
+        (lambda file, tensors: save_file(tensors | {"captions": tensors["captions"][:, :0]}, file), "of another model"),
+        (
+            lambda file, tensors: save_file(tensors | {"captions": tensors["captions"] + 99}, file),
+            "tokens that are not",
+        ),
+        (lambda file, tensors: save_file(tensors | {"captions": tensors["captions"] - 2}, file), "tokens that are not"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, change, match):
+    model = make(neighbours=2)
+    model.remember([IMAGES], SAID)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / NEIGHBOURS_FILE
+    change(file, load_file(file))
+    with pytest.raises(InputError, match=match) as error:
+        ImageCaptioner.from_pretrained(tmp_path)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("num_concepts", [0, 3])
+def test_it_works_in_the_precision_it_is_moved_to(num_concepts, tmp_path):
+    model = make(neighbours=2, num_concepts=num_concepts)
+    model.remember([IMAGES], SAID)
+    model.to(torch.bfloat16)
+    assert len(model.captions_of(IMAGES)) == len(IMAGES)
+    model.remembered.save(tmp_path)
+    assert NearestCaptions.load(tmp_path, num_concepts or model.encoder.feature_size, WORDS.vocab_size)
+
+
+def test_a_hypothesis_without_an_end_comes_last():
+    hypotheses = [Hypothesis((1, 2), -1.0, -1.0, False), Hypothesis((3,), -9.0, -9.0, True)]
+    assert agreeing(hypotheses, torch.tensor([[1, 2]])) == hypotheses[::-1]
 
 
 def test_what_cannot_be_done_is_said():
-    with pytest.raises(ValueError, match="neighbours is -1, but must be at least 0"):
-        make(neighbours=-1)
+    for neighbours in (-1, 101):
+        with pytest.raises(ValueError, match=f"neighbours is {neighbours}, but must be from 0"):
+            make(neighbours=neighbours)
     model = make(neighbours=2)  # remembers nothing yet, and so chooses as if it were 0
     assert model.captions_of(IMAGES) == make().captions_of(IMAGES)
     with pytest.raises(ValueError, match="neighbours is 2, but this captioner was given no images to remember"):
         model.captions_of(IMAGES, neighbours=2)
-    with pytest.raises(ValueError, match="neighbours is -2, but must be at least 0"):
+    with pytest.raises(ValueError, match="neighbours is -2, but must be from 0"):
         model.captions_of(IMAGES, neighbours=-2)
     for images, captions in (([IMAGES], SAID[1:]), ([], SAID), ([], [])):
         with pytest.raises(ValueError, match="images and captions of"):
             model.remember(images, captions)
     with pytest.raises(ValueError, match="images have the shape"):
         model.remember([torch.zeros(7, 3, 8, 8)], SAID)
-    assert model.remembered is None and model.config["remembered"] is None
+    assert model.remembered is None

@@ -46,15 +46,15 @@ def test_a_word_is_looked_for_in_the_whole_and_at_each_place():
 
 
 def test_its_target_is_the_share_of_an_images_captions_that_have_the_word():
-    """Padding, however it is filled, and tokens that are no concepts count for nothing."""
+    """Padding, however it is filled, and tokens that are no concepts count for nothing; images as often as tokens."""
     concepts = VisualConcepts(4, 3, dropout=0.0)
     captions = torch.tensor([[0, 9, 1], [1, 1, 9], [9, 0, 0], [2, 9, 7]])
     lengths = torch.tensor([2, 3, 1, 2])
     shares = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.5]])
     logits = torch.tensor([[0.3, -1.0, 2.0], [0.0, 1.5, -0.7]])
     p = logits.sigmoid()
-    expected = -(shares * p.log() + (1 - shares) * (1 - p).log()).sum(dim=1).mean()
-    torch.testing.assert_close(concepts.loss(logits, captions, lengths), expected)
+    first, second = -(shares * p.log() + (1 - shares) * (1 - p).log()).sum(dim=1)
+    torch.testing.assert_close(concepts.loss(logits, captions, lengths), (5 * first + 3 * second) / 8)
 
 
 def test_it_starts_from_how_often_words_are_said():

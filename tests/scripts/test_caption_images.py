@@ -20,6 +20,7 @@ from zoo.data.image_tensors import BATCH, image_batches
 from zoo.data.tokenizer import TextTokenizer
 from zoo.many_to_one import TextClassifier
 from zoo.one_to_many import Caption, ImageCaptioner
+from zoo.one_to_many.nearest_captions import NEIGHBOURS_FILE
 
 Run = Callable[..., Any]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "caption_images.py"
@@ -167,8 +168,13 @@ def test_neighbours_choose_if_that_is_asked_for_or_the_run_has_them(
         shown[arguments] = run(script, tmp_path, *files, *arguments).out
         assert shown[arguments] == table(files, expected)
     assert len(set(shown.values())) > 1
+    (tmp_path / NEIGHBOURS_FILE).unlink()  # as while it trains
+    for arguments in ((), ("--neighbours", 0)):
+        result = run(script, tmp_path, *files, *arguments)
+        assert result.out == shown["--neighbours", 0]
+        assert (f"{tmp_path} has no {NEIGHBOURS_FILE}" in result.err) == (not arguments)
     assert caption(files[0], "--neighbours", 2).is_an_error("neighbours is 2, but this captioner was given no images")
-    assert caption(files[0], "--neighbours", -1).is_an_error("neighbours is -1, but must be at least 0")
+    assert caption(files[0], "--neighbours", -1).is_an_error("neighbours is -1, but must be from 0 (none) to 100")
 
 
 def test_captions_that_have_no_end_are_counted(caption: Run, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_data(
         (["--batch_size", "0"], "batch_size is 0"),
         (["--num_beams", "0"], "num_beams is 0, but must be from 1"),
         (["--length_penalty", "-1"], "length_penalty is -1.0, but must be from 0"),
-        (["--neighbours", "-1"], "neighbours is -1, but must be at least 0"),
+        (["--neighbours", "-1"], "neighbours is -1, but must be from 0 (none) to 100"),
         (["--num_concepts", "999"], "num_concepts is 999, but must be from 0 to the vocabulary's"),
         (["--concept_weight", "-1"], "concept_weight is -1.0, but must be a number of at least 0"),
         (["--max_steps", "0"], "max_steps is 0"),

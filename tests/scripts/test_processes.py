@@ -61,7 +61,7 @@ GRADIENTS: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
     "translator": ("train_translator", "sentences", {"dropout": 0, "batch_size": 99}),
     "translator, plain": ("train_translator", "sentences", {"dropout": 0, "batch_size": 67, "attention": "none"}),
-    "captioner": ("train_image_captioner", "photos", CAPTIONS | {"batch_size": 7}),
+    "captioner": ("train_image_captioner", "photos", CAPTIONS | {"batch_size": 7, "num_concepts": 4, "neighbours": 2}),
     "captioner, plain": (
         "train_image_captioner",
         "photos",

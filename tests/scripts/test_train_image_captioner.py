@@ -13,6 +13,7 @@ import matplotlib.image
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from zoo.core import ATTENTIONS, CELLS
 from zoo.data import scene_data
@@ -21,6 +22,7 @@ from zoo.data.captioned_images import load_captioned_images
 from zoo.data.image_tensors import image_batches
 from zoo.evaluation.captions import caption_figures, signatures
 from zoo.one_to_many import Caption, ImageCaptioner
+from zoo.one_to_many.nearest_captions import NEIGHBOURS_FILE
 
 pytestmark = pytest.mark.usefixtures("without_pictures")  # but for the finished run's
 Run = Callable[..., Any]
@@ -147,9 +149,9 @@ def test_a_run_with_concepts_and_neighbours(
     model, data = ImageCaptioner.from_pretrained(tmp_path / "run"), load_captioned_images(str(photos))
     assert model.concepts is not None and model.remembered is not None
     assert model.neighbours == figures(tmp_path / "run")["neighbours"] == 3
-    step = -(-len(data.train) // most)
-    kept = range(0, len(data.train), step)
-    assert len(model.remembered.captions) == len(kept) <= most
+    count = min(len(data.train), most)
+    kept = [number * len(data.train) // count for number in range(count)]
+    assert len(model.remembered.captions) == count
     files = [data.train.images[number].content for number in kept]
     given = torch.cat(list(image_batches(files, model.encoder.image_size, model.resize)))
     said = [list(map(plain_words, data.train.captions[number])) for number in kept]
@@ -160,6 +162,18 @@ def test_a_run_with_concepts_and_neighbours(
     model.remembered = written
     found = lines(tmp_path / "run" / "validation_captions.txt")
     assert found == model.caption([image.content for image in data.validation.images])
+
+
+def test_a_run_with_neighbours_goes_on_after_its_end(train_captioner: Run, tmp_path: Path) -> None:
+    """What was remembered at its end is beside its weights, which are what they were, and then made anew."""
+    options = {"num_concepts": 4, "neighbours": 3}
+    kept = []
+    for max_steps, more in ((4, ()), (40, ("--resume",))):
+        result = train_captioner(tmp_path / "run", *more, max_steps=max_steps, **options)
+        assert result.code == 0, result
+        kept.append(load_file(tmp_path / "run" / NEIGHBOURS_FILE))
+    assert torch.equal(kept[0]["captions"], kept[1]["captions"])
+    assert not torch.equal(kept[0]["directions"], kept[1]["directions"])
 
 
 def test_scenes(train_captioner: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

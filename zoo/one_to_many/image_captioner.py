@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,18 @@ from zoo.data.images import ImageLike, Resize, check_resize
 from zoo.data.length_batches import pad
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, EnsembleDecoder, Hypothesis, Start, beam_search
-from zoo.one_to_many.nearest_captions import NearestCaptions, NgramDecoder, agreeing
+from zoo.one_to_many.nearest_captions import (
+    NEIGHBOURS_FILE,
+    NGRAM_WEIGHT,
+    NearestCaptions,
+    NgramDecoder,
+    agreeing,
+    check_neighbours,
+)
 from zoo.one_to_many.visual_concepts import VisualConcepts
 from zoo.one_to_one.image_encoder import SMALL, FeatureExtractor, ImageEncoder
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
-NGRAM_WEIGHT = (
-    0.2  # of similar images' captions in a word's probability, where they are asked; the rest is the network's
-)
 LONGEST = 1_000
 """Tokens of a caption: a model that never ends one, as a stranger's may be, writes so many."""
 
@@ -88,11 +93,12 @@ class ImageCaptioner(PretrainedModel):
         concept_weight: what their loss counts for in training, beside the captions'.
         neighbours: K, how many images of those remembered help to write captions unless it is said otherwise; see
             `captions_of`.
-        remembered: how many images, captions an image and tokens a caption `remember` has been given; it sets this.
 
     Raises:
         ValueError: a size, probability or name out of range, or a vocabulary that is not the tokenizer's.
     """
+
+    extra_files: ClassVar[tuple[str, ...]] = (NEIGHBOURS_FILE,)
 
     def __init__(
         self,
@@ -121,7 +127,6 @@ class ImageCaptioner(PretrainedModel):
         num_concepts: int = 0,
         concept_weight: float = 0.05,
         neighbours: int = 0,
-        remembered: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -135,8 +140,7 @@ class ImageCaptioner(PretrainedModel):
             raise ValueError(f"num_concepts is {num_concepts}, but must be from 0 to the vocabulary's {vocab_size:,}")
         if not 0 <= concept_weight < math.inf:
             raise ValueError(f"concept_weight is {concept_weight}, but must be a number of at least 0")
-        if neighbours < 0:
-            raise ValueError(f"neighbours is {neighbours}, but must be at least 0")
+        check_neighbours(neighbours)
         self.config = {
             "vocab_size": vocab_size,
             "backbone": backbone,
@@ -161,7 +165,6 @@ class ImageCaptioner(PretrainedModel):
             "num_concepts": num_concepts,
             "concept_weight": concept_weight,
             "neighbours": neighbours,
-            "remembered": remembered,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
@@ -197,12 +200,20 @@ class ImageCaptioner(PretrainedModel):
             weight_dropout=weight_dropout,
         )
         self.bridge = Bridge(size, self.decoder.core, num_layers)
-        self.remembered = None
-        if remembered is not None:
-            if len(remembered) != 3:
-                raise ValueError(f"remembered is {remembered}, but must be numbers of images, captions and tokens")
-            images, captions, tokens = remembered
-            self.remembered = NearestCaptions(images, captions, tokens, num_concepts or size)
+        self.remembered: NearestCaptions | None = None
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """As of every model; and what it remembers, if that is anything. Raises OSError if it cannot be written."""
+        super().save_pretrained(folder)
+        if self.remembered is not None:
+            self.remembered.save(Path(folder))
+        else:
+            (Path(folder) / NEIGHBOURS_FILE).unlink(missing_ok=True)  # another model's, saved here before
+
+    def _load_extra(self, folder: Path) -> None:
+        if (folder / NEIGHBOURS_FILE).exists():
+            size = self.config["num_concepts"] or self.encoder.feature_size
+            self.remembered = NearestCaptions.load(folder, size, self.config["vocab_size"])
 
     def encode(self, images: Tensor) -> tuple[State, Memory | None]:
         """Look at images: (B, 3, height, width), or their features (B, S, M) as `encoder` makes them -> the decoder's
@@ -268,7 +279,7 @@ class ImageCaptioner(PretrainedModel):
         return self.concepts(self.norm(features.to(self.position.dtype)))[0].sigmoid()
 
     @torch.no_grad()
-    def remember(self, images: Iterable[Tensor], captions: Sequence[Sequence[str]]) -> None:
+    def remember(self, images: Iterable[Tensor], captions: Sequence[Sequence[str]]) -> NearestCaptions:
         """Keep images and what was said of them with the model, for `neighbours`; what was kept before is forgotten.
 
         They are compared as the model sees them now: after more training, give them again. An image takes 2 bytes for
@@ -287,7 +298,7 @@ class ImageCaptioner(PretrainedModel):
             raise ValueError(f"there are {sum(map(len, vectors)):,} images and captions of {len(captions):,}")
         tokens = [[row[:-1].tolist() for row in self.caption_rows(several)] for several in captions]
         self.remembered = NearestCaptions.of(torch.cat(vectors), tokens).to(self.position.device)
-        self.config["remembered"] = list(self.remembered.captions.shape)
+        return self.remembered
 
     def caption(self, image: ImageLike | Sequence[ImageLike], **options: Any) -> Any:
         """Describe an image or a list of images; see `captions`. A text, or a list of texts."""
@@ -396,12 +407,11 @@ class ImageCaptioner(PretrainedModel):
     def checked_neighbours(self, neighbours: int | None) -> int:
         """How many images help to write captions where `neighbours` are asked for, None for the model's own number.
 
-        Raises ValueError for fewer than 0, or if some are asked for and there are none.
+        Raises ValueError for a number out of range, or if some are asked for and there are none.
         """
         if neighbours is None:
             return 0 if self.remembered is None else self.neighbours
-        if neighbours < 0:
-            raise ValueError(f"neighbours is {neighbours}, but must be at least 0")
+        check_neighbours(neighbours)
         if neighbours and self.remembered is None:
             raise ValueError(f"neighbours is {neighbours}, but this captioner was given no images to remember")
         return neighbours

@@ -6,65 +6,94 @@ with those captions is more often right than the likeliest (`agreeing`).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo.core.state import State
 from zoo.decoding import Hypothesis
 from zoo.decoding.agreement import mean_bleu
+from zoo.errors import InputError
+from zoo.files import write_atomically
+from zoo.pretrained import CHECKSUM, checksum, read_weights
 
+NEIGHBOURS_FILE = "neighbours.safetensors"
+MOST_NEIGHBOURS = 100
+NGRAM_WEIGHT = 0.2  # of their captions in a word's probability; the rest is the network's
 PADDING = -1
-LIKELINESS = 0.01  # of 1 in a hypothesis' score, beside 1 in its agreement with captions; 0 chooses nearly as well
+LIKELINESS = 0.01  # what 1 in a hypothesis' score counts for, beside 1 in its agreement; 0 chooses nearly as well
+
+
+def check_neighbours(neighbours: int) -> None:
+    """Raises ValueError if that is no number of images to ask."""
+    if not 0 <= neighbours <= MOST_NEIGHBOURS:
+        raise ValueError(f"neighbours is {neighbours}, but must be from 0 (none) to {MOST_NEIGHBOURS}")
 
 
 class NearestCaptions(nn.Module):
     """N images, each as a vector of M numbers, with up to C captions of up to T tokens.
 
-    Images are alike whose vectors, less the mean of all N, have a similar direction.
+    Images are alike whose vectors, less the mean of all N, have a similar direction. The tensors are none of the
+    model's weights: they have a file of their own.
 
     Args:
-        images, captions, tokens: N, C and T.
-        size: M.
-
-    Raises:
-        ValueError: there are no images, captions or tokens.
+        mean: (M,).
+        directions: (N, M), float16.
+        captions: (N, C, T), int32; `PADDING` follows a caption, and fills the place of one that is missing.
     """
 
     mean: Tensor
     directions: Tensor
     captions: Tensor
 
-    def __init__(self, images: int, captions: int, tokens: int, size: int) -> None:
+    def __init__(self, mean: Tensor, directions: Tensor, captions: Tensor) -> None:
         super().__init__()
-        if min(images, captions, tokens) < 1:
-            raise ValueError(f"{images} images with {captions} captions of {tokens} tokens are nothing to look among")
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("directions", torch.zeros(images, size, dtype=torch.float16))
-        self.register_buffer("captions", torch.full((images, captions, tokens), PADDING, dtype=torch.int32))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("directions", directions, persistent=False)
+        self.register_buffer("captions", captions, persistent=False)
 
     @classmethod
-    def of(cls, vectors: Tensor, captions: Sequence[Sequence[Sequence[int]]]) -> "NearestCaptions":
+    def of(cls, vectors: Tensor, captions: Sequence[Sequence[Sequence[int]]]) -> Self:
         """Vectors (N, M), and N lists of captions, lists of tokens. Raises ValueError if no caption has a token."""
         most = max(map(len, captions), default=0)
         longest = max((len(caption) for several in captions for caption in several), default=0)
-        made = cls(len(vectors), most, longest, vectors.shape[1])
-        made.mean.copy_(vectors.float().mean(dim=0))
-        made.directions.copy_(made._directions(vectors))
+        if longest == 0:
+            raise ValueError("none of the captions has a token: there is nothing to look among")
+        padded = torch.full((len(vectors), most, longest), PADDING, dtype=torch.int32)
         for number, several in enumerate(captions):
             for place, tokens in enumerate(several):
-                made.captions[number, place, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
-        return made
+                padded[number, place, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
+        mean = vectors.float().mean(dim=0)
+        return cls(mean, F.normalize(vectors.float() - mean, dim=1).half(), padded.to(mean.device))
 
-    def _directions(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors.to(self.mean.device).float() - self.mean, dim=1)
+    def save(self, folder: Path) -> None:
+        """Write them into a folder, whole or not at all. Raises OSError if that cannot be done."""
+        tensors = {"mean": self.mean.float(), "directions": self.directions.half(), "captions": self.captions}
+        write_atomically(folder / NEIGHBOURS_FILE, save(tensors, {CHECKSUM: checksum(tensors)}))
+
+    @classmethod
+    def load(cls, folder: Path, size: int, vocab_size: int) -> Self:
+        """Those in a folder. Raises InputError if they are damaged, or of another M or vocabulary."""
+        file = folder / NEIGHBOURS_FILE
+        tensors, _ = read_weights(file)
+        kinds = {"mean": (torch.float32, 1), "directions": (torch.float16, 2), "captions": (torch.int32, 3)}
+        if {name: (tensor.dtype, tensor.dim()) for name, tensor in tensors.items()} != kinds:
+            raise InputError(f"{file} does not hold images and what was said of them: train or copy the run again")
+        mean, directions, captions = (tensors[name] for name in kinds)
+        if mean.shape != (size,) or directions.shape != (len(captions), size) or captions.numel() == 0:
+            raise InputError(f"{file} is of another model: its tensors do not fit this one's {size:,} numbers an image")
+        if captions.min() < PADDING or captions.max() >= vocab_size:
+            raise InputError(f"{file} has tokens that are not among the model's {vocab_size:,}")
+        return cls(mean, directions, captions)
 
     def forward(self, vectors: Tensor, neighbours: int) -> Tensor:
-        """Vectors (B, M) -> captions (B, K·C, T) int32 of the K = `neighbours` images most like each, or of all if
-        there are fewer. `PADDING` follows a caption, and fills the place of one that is missing."""
-        similarity = self._directions(vectors) @ self.directions.float().T
+        """Vectors (B, M) -> captions (B, K·C, T) of the K = `neighbours` images most like each, or of all if there are
+        fewer."""
+        similarity = F.normalize(vectors.float() - self.mean, dim=1) @ self.directions.float().T
         nearest = similarity.topk(min(neighbours, len(self.directions)), dim=1).indices
         return self.captions[nearest].flatten(1, 2)
 
@@ -104,29 +133,32 @@ class NgramDecoder:
         return *self.step(first, (first[None, :, None],), memory), memory
 
     def step(self, tokens: Tensor, state: State, memory: Trigrams) -> tuple[Tensor, State]:
-        """Tokens (N,), the tokens before them as a state, memory of B rows -> logits (N, V), state."""
-        before = torch.stack([state[0][0, :, 0], tokens], dim=1)
-        trigrams = memory.tokens.repeat_interleave(len(tokens) // len(memory.tokens), dim=0)
-        follows = trigrams[..., 2]
-        there = follows != PADDING
-        bigram = there & (trigrams[..., 1] == before[:, 1:])
-        trigram = bigram & (trigrams[..., 0] == before[:, :1])
-        p = torch.full((len(tokens), self.vocab_size), 1 / self.vocab_size, device=tokens.device)
+        """Tokens (B·K,), the tokens before them as a state (1, B·K, 1), memory of B rows -> logits (B·K, V), state."""
+        beams = len(tokens) // len(memory.tokens)
+        second, first = (part.unflatten(0, (-1, beams))[..., None] for part in (state[0][0, :, 0], tokens))  # (B, K, 1)
+        oldest, newest, follows = memory.tokens[:, None].unbind(dim=-1)  # (B, 1, N) each
+        there = (follows != PADDING).expand(-1, beams, -1)
+        bigram = there & (newest == first)
+        trigram = bigram & (oldest == second)
+        index = follows.clamp(min=0).expand_as(there)
+        p = torch.full((*there.shape[:2], self.vocab_size), 1 / self.vocab_size, device=tokens.device)
         for chosen in (there, bigram, trigram):
-            counts = torch.zeros_like(p).scatter_add_(1, follows.clamp(min=0), chosen.to(p.dtype))
-            types = (counts > 0).sum(dim=1, keepdim=True)
-            mixed = (counts + types * p) / (chosen.sum(dim=1, keepdim=True) + types).clamp(min=1)
+            counts = torch.zeros_like(p).scatter_add_(2, index, chosen.to(p.dtype))
+            types = (counts > 0).sum(dim=2, keepdim=True)
+            mixed = (counts + types * p) / (chosen.sum(dim=2, keepdim=True) + types).clamp(min=1)
             p = torch.where(types > 0, mixed, p)
-        return p.log(), (tokens[None, :, None],)
+        return p.log().flatten(0, 1), (tokens[None, :, None],)
 
 
 def agreeing(hypotheses: Sequence[Hypothesis], captions: Tensor) -> list[Hypothesis]:
     """The hypotheses, those first that agree best with captions (R, T) on average; of much the same the likeliest.
 
-    Mao et al., "Deep captioning with multimodal recurrent neural networks", 2015, and Devlin et al., "Exploring nearest
-    neighbor approaches for image captioning", 2015, choose so.
+    Those that came to no end come last. This is the consensus of Devlin et al., "Exploring nearest neighbor approaches
+    for image captioning", 2015, by which Mao et al., "Deep captioning with multimodal recurrent neural
+    networks", 2015, rerank.
     """
     said = [[token for token in caption if token != PADDING] for caption in captions.tolist()]
     agreement = mean_bleu([one.tokens for one in hypotheses], [caption for caption in said if caption] or [[]]).tolist()
     worth = [agrees + LIKELINESS * one.score for agrees, one in zip(agreement, hypotheses, strict=True)]
-    return [hypotheses[number] for number in sorted(range(len(worth)), key=lambda number: -worth[number])]
+    order = sorted(range(len(worth)), key=lambda number: (not hypotheses[number].finished, -worth[number]))
+    return [hypotheses[number] for number in order]

@@ -49,15 +49,18 @@ class VisualConcepts(nn.Module):
         """(B, S, M) -> logits (B, W), and what the decoder is told (B, M)."""
         anywhere = self.place(features).float().logsumexp(1) - math.log(features.shape[1])
         logits = self.whole(self.dropout(features.mean(dim=1))) + anywhere
-        return logits, self.told(logits.sigmoid())
+        return logits, self.told(logits.sigmoid().to(features.dtype))
 
     def loss(self, logits: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
         """Nats an image of all W words: logits (B, W), captions (B·C, T) and lengths (B·C,) -> scalar.
 
-        A word's target is the share of the image's C captions that have it.
+        A word's target is the share of the image's C captions that have it. Images count in the mean as many times as
+        their captions have tokens, as in the captions' own loss, so that parts of a batch add up to the whole.
         """
         size = logits.shape[1]
         counted = captions.long().masked_fill(padding_mask(lengths.to(captions.device), captions.shape[1]), size)
         present = logits.new_zeros(len(captions), size + 1, dtype=torch.float32).scatter_(1, counted.clamp(max=size), 1)
         targets = present[:, :size].unflatten(0, (len(logits), -1)).mean(dim=1)
-        return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(dim=1).mean()
+        nats = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(dim=1)
+        tokens = lengths.to(nats.device).unflatten(0, (len(logits), -1)).sum(dim=1)
+        return (nats * tokens).sum() / tokens.sum()

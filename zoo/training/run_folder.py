@@ -3,6 +3,8 @@
 config.yaml        every option of the run; `--config` takes it
 config.json, model.safetensors, tokenizer.json, README.md
                    the best model so far; `from_pretrained` takes the folder
+neighbours.safetensors
+                   what an image captioner remembers of images; `from_pretrained` takes it up with the weights
 markov.safetensors what a text generator's n-gram model counted; `InterpolatedGenerator` takes both
 metrics.jsonl      a line an evaluation
 metrics.json       the final figures
