@@ -138,7 +138,8 @@ def test_similar_images_captions_join_in_and_choose(attention, num_concepts, mon
         similar = F.cosine_similarity(gist[number][None], gist).argsort(descending=True)[:2].tolist()
         assert similar[0] == number
         said = [WORDS.encode(caption) for image in similar for caption in SAID[image]]
-        agreement = mean_bleu([WORDS.encode(one.text) for one in hypotheses], said).tolist()
+        rows = torch.tensor([caption + [PADDING] * (8 - len(caption)) for caption in said])
+        agreement = mean_bleu([WORDS.encode(one.text) for one in hypotheses], rows).tolist()
         order = sorted(
             range(4),
             key=lambda place: (

@@ -269,15 +269,6 @@ class ImageCaptioner(PretrainedModel):
             loss = loss + self.concept_weight * self.concepts.loss(logits, batch.captions, batch.lengths)
         return loss
 
-    def _gist(self, features: Tensor) -> Tensor:
-        """Features (B, S, M) -> what images are alike by: the concepts' probabilities (B, W), or the mean (B, M).
-
-        Concepts are what captions tell of; features also tell what nobody would say.
-        """
-        if self.concepts is None:
-            return features.float().mean(dim=1)
-        return self.concepts(self.norm(features.to(self.position.dtype)))[0].sigmoid()
-
     @torch.no_grad()
     def remember(self, images: Iterable[Tensor], captions: Sequence[Sequence[str]]) -> NearestCaptions:
         """Keep images and what was said of them with the model, for `neighbours`; what was kept before is forgotten.
@@ -293,7 +284,8 @@ class ImageCaptioner(PretrainedModel):
             ValueError: there are not N of both, no caption has a token, or images are of another size.
         """
         with evaluating(self):
-            vectors = [self._gist(self._grid(batch.to(self.position.device))).cpu() for batch in images]
+            grids = (self._grid(batch.to(self.position.device)) for batch in images)
+            vectors = [_gist(features, self._look(features)[2]).cpu() for features in grids]
         if sum(map(len, vectors)) != len(captions) or not captions:
             raise ValueError(f"there are {sum(map(len, vectors)):,} images and captions of {len(captions):,}")
         tokens = [[row[:-1].tolist() for row in self.caption_rows(several)] for several in captions]
@@ -371,16 +363,12 @@ class ImageCaptioner(PretrainedModel):
             # For one image that takes as long as it saves.
             decoder = PackedDecoder(self.decoder) if len(images) > 1 else self.decoder
             first = torch.full((len(images),), self.end_id, device=self.position.device)
-
-            def start(features: Tensor) -> Start:
-                state, memory, _ = self._look(features)
-                return Start(decoder, *decoder.step(first, state, memory), memory)
-
             grids = [self._grid(view.to(self.position.device)) for view in (images, mirrored) if view is not None]
-            members = [start(features) for features in grids]
+            looks = [self._look(features) for features in grids]
+            members = [Start(decoder, *decoder.step(first, state, memory), memory) for state, memory, _ in looks]
             weights, said = [1 / len(members)] * len(members), None
             if neighbours and self.remembered is not None:
-                said = self.remembered(self._gist(grids[0]), neighbours)
+                said = self.remembered(_gist(grids[0], looks[0][2]), neighbours)
                 ngrams = NgramDecoder(self.end_id + 1, self.end_id)
                 members.append(Start(ngrams, *ngrams.start(said)))
                 weights = [(1 - NGRAM_WEIGHT) * weight for weight in weights] + [NGRAM_WEIGHT]
@@ -435,3 +423,12 @@ class ImageCaptioner(PretrainedModel):
     def caption_rows(self, captions: Sequence[str]) -> list[Tensor]:
         """Each caption's tokens and the end token: N rows (T,) int32."""
         return self.require_tokenizer().sentence_rows(captions)
+
+
+def _gist(features: Tensor, concepts: Tensor | None) -> Tensor:
+    """What images are alike by: the probabilities (B, W) of concepts, from their logits, or else the mean of features
+    (B, S, M).
+
+    Concepts are what captions tell of; features also tell what nobody would say.
+    """
+    return features.float().mean(dim=1) if concepts is None else concepts.float().sigmoid()

@@ -99,13 +99,23 @@ class NearestCaptions(nn.Module):
 
 
 class Trigrams(NamedTuple):
-    """Three tokens that follow one another in captions, (B, N, 3) int64; `PADDING` is the last of those not there."""
+    """What `NgramDecoder` knows of the captions of B images.
+
+    Attributes:
+        tokens: three that follow one another, (B, N, 3) int64; `PADDING` is the last of those not there.
+        weights: (B, N, 2): 1, and one over how often the last two are among them; 0 for those not there.
+        trigram_weights: the same for all three.
+        unigram: (B, V), each token's probability whatever stands before it.
+    """
 
     tokens: Tensor
+    weights: Tensor
+    trigram_weights: Tensor
+    unigram: Tensor
 
     def rows(self, index: Tensor) -> "Trigrams":
         """Row n becomes row `index[n]` of these; `index` is (N,), int64."""
-        return Trigrams(self.tokens[index])
+        return Trigrams(*(part[index] for part in self))
 
 
 class NgramDecoder:
@@ -128,7 +138,22 @@ class NgramDecoder:
         ended = F.pad(captions.long(), (0, 1), value=PADDING)
         lengths = (captions != PADDING).sum(dim=2, keepdim=True)
         ended = ended.scatter(2, lengths, torch.where(lengths > 0, self.end_id, PADDING))
-        memory = Trigrams(F.pad(ended, (2, 0), value=self.end_id).unfold(2, 3, 1).flatten(1, 2))
+        tokens = F.pad(ended, (2, 0), value=self.end_id).unfold(2, 3, 1).flatten(1, 2)
+        oldest, newest, follows = tokens.unbind(dim=-1)  # (B, N) each
+        there = (follows != PADDING).float()
+        counts = there.new_zeros(len(tokens), self.vocab_size).scatter_add_(1, follows.clamp(min=0), there)
+        types, total = (counts > 0).sum(dim=1, keepdim=True), there.sum(dim=1, keepdim=True)
+        unigram = torch.where(total > 0, counts + types / self.vocab_size, 1 / self.vocab_size)
+        unigram = unigram / (total + types).clamp(min=1)
+
+        def weights(of: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+            """Which pair of `of` and a token each is, as a number, and the weights of these pairs."""
+            pairs, counts = (of * (self.vocab_size + 1) + token + 1).unique(return_inverse=True, return_counts=True)[1:]
+            return pairs, torch.stack([there, there / counts[pairs]], dim=-1)
+
+        image = torch.arange(len(tokens), device=tokens.device)[:, None]
+        pairs, bigram_weights = weights(weights(image, newest)[0], follows)
+        memory = Trigrams(tokens, bigram_weights, weights(pairs, oldest)[1], unigram)
         first = torch.full((len(captions),), self.end_id, device=captions.device)
         return *self.step(first, (first[None, :, None],), memory), memory
 
@@ -137,17 +162,24 @@ class NgramDecoder:
         beams = len(tokens) // len(memory.tokens)
         second, first = (part.unflatten(0, (-1, beams))[..., None] for part in (state[0][0, :, 0], tokens))  # (B, K, 1)
         oldest, newest, follows = memory.tokens[:, None].unbind(dim=-1)  # (B, 1, N) each
-        there = (follows != PADDING).expand(-1, beams, -1)
-        bigram = there & (newest == first)
-        trigram = bigram & (oldest == second)
-        index = follows.clamp(min=0).expand_as(there)
-        p = torch.full((*there.shape[:2], self.vocab_size), 1 / self.vocab_size, device=tokens.device)
-        for chosen in (there, bigram, trigram):
-            counts = torch.zeros_like(p).scatter_add_(2, index, chosen.to(p.dtype))
-            types = (counts > 0).sum(dim=2, keepdim=True)
-            mixed = (counts + types * p) / (chosen.sum(dim=2, keepdim=True) + types).clamp(min=1)
-            p = torch.where(types > 0, mixed, p)
+        bigram = ((follows != PADDING) & (newest == first)).float()  # (B, K, N)
+        trigram = bigram * (oldest == second)
+        # Where an order's context was never met, the order below it has all of the probability.
+        (own, lower), (own_3, lower_3) = (
+            self._shares(bigram, memory.weights),
+            self._shares(trigram, memory.trigram_weights),
+        )
+        p = memory.unigram[:, None] * (lower * lower_3)
+        p.scatter_add_(2, follows.clamp(min=0).expand_as(bigram), bigram * (own * lower_3) + trigram * own_3)
         return p.log().flatten(0, 1), (tokens[None, :, None],)
+
+    @staticmethod
+    def _shares(chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows one context, chosen (B, K, N) of all -> (B, K, 1) each: the probability of each of these, and
+        that of the order below."""
+        total, types = (chosen @ weights).split(1, dim=-1)
+        both = total + types
+        return 1 / both.clamp(min=1), torch.where(total > 0, types / both.clamp(min=1), 1.0)
 
 
 def agreeing(hypotheses: Sequence[Hypothesis], captions: Tensor) -> list[Hypothesis]:
@@ -157,8 +189,7 @@ def agreeing(hypotheses: Sequence[Hypothesis], captions: Tensor) -> list[Hypothe
     for image captioning", 2015, by which Mao et al., "Deep captioning with multimodal recurrent neural
     networks", 2015, rerank.
     """
-    said = [[token for token in caption if token != PADDING] for caption in captions.tolist()]
-    agreement = mean_bleu([one.tokens for one in hypotheses], [caption for caption in said if caption] or [[]]).tolist()
+    agreement = mean_bleu([one.tokens for one in hypotheses], captions).tolist()
     worth = [agrees + LIKELINESS * one.score for agrees, one in zip(agreement, hypotheses, strict=True)]
     order = sorted(range(len(worth)), key=lambda number: (not hypotheses[number].finished, -worth[number]))
     return [hypotheses[number] for number in order]
