@@ -16,7 +16,8 @@ The cases:
 Ours and the peer are timed in turn, and medians count. Memory is what a call adds at its peak. The share of the limit
 is the least time that the work's matrix products or memory traffic can take on this machine, at rates measured in the
 same run, over the time it took; where all of it stays in caches faster than those measured, it can be above 100 %.
-Leave the machine alone meanwhile.
+The process keeps freed memory as training does (`zoo.training.keep_freed_memory`), for ours and the peers alike. Leave
+the machine alone meanwhile.
 """
 
 import shlex
@@ -30,6 +31,7 @@ from benchmarks.machine import Limits, describe
 from benchmarks.session import Session
 from zoo.command_line import parse_options, run_script
 from zoo.device import Precision, choose_device, multiplies_in_bfloat16
+from zoo.training import keep_freed_memory
 
 CASES = {
     "core": core_training.measure,
@@ -82,6 +84,8 @@ def main() -> int:
 def start(options: BenchmarkOptions, arguments: list[str]) -> Session:
     """Measure the machine's limits, and make the folder."""
     device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if multiplies_in_bfloat16(device) else ("float32",)
     limits = Limits(device, options.repeats, 128, 2**16) if options.quick else Limits(device, options.repeats)
     products = ", ".join(f"{limits.product_rate(name) / 1e9:,.0f} GFLOP/s in {name}" for name in precisions)

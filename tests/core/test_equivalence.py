@@ -1,6 +1,7 @@
 """Every way of computing a core gives the same numbers. Walks the registry: a new cell is tested on arrival."""
 
 from copy import deepcopy
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
-from zoo.core import CELLS, CellWeights, RecurrentCore, detach, gru, scan
+from zoo.core import CELLS, CellWeights, RecurrentCore, detach, gru, recurrent, scan, stretches
 from zoo.core.fused import gru_sequence
 from zoo.core.packed import PackedLinear
 
@@ -229,6 +230,29 @@ def test_states_come_through_long_padding_unchanged(cell):
     _, alone = core(inputs[:1, :3], tuple(part[:, :1] for part in state))
     for part, expected in zip(ragged, alone, strict=True):
         torch.testing.assert_close(part[:, :1], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if cell.by_rows])
+@every_shape
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_fast_path_equals_plain_twin_in_float64,
+        test_bfloat16_autocast_is_near_float32_twin,
+        test_garbage_in_the_padding_changes_nothing,
+    ],
+)
+def test_so_it_is_in_stretches(monkeypatch, check, cell, shape):
+    """Which so few rows and steps are not worth."""
+    ran = []
+    run = recurrent.run_in_stretches
+    monkeypatch.setattr(recurrent, "run_in_stretches", lambda *args: ran.append(args) or run(*args))
+    monkeypatch.setattr(stretches, "LEAST_SAVED", 1)
+    monkeypatch.setattr(stretches, "LEAST_SHARE", 0)
+    more = {"lengths": LENGTHS} if "lengths" in signature(check).parameters else {}
+    more |= {"garbage": float("nan")} if "garbage" in signature(check).parameters else {}
+    check(cell, shape, **more)
+    assert ran
 
 
 # --- steps, chunks, rows ------------------------------------------------------------------------------------

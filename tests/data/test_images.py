@@ -366,7 +366,8 @@ def test_image_tensor_is_what_pillow_gives(width: int, height: int, size: int, r
     cut = picture.crop((left, top, left + side, top + side)) if resize == "crop" else picture
     if max(cut.size) < 6 * size:
         expected = np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
-        assert np.abs(tensor.permute(1, 2, 0).numpy() - expected).max() <= 1
+        off = np.abs(tensor.permute(1, 2, 0).numpy() - expected)
+        assert off.max() <= 2  # both round twice, not on all processors alike
 
 
 def test_image_tensor_of_extreme_sizes() -> None:

@@ -41,6 +41,7 @@ class Cell:
     forget_gate: int | None
     step: Callable[[Tensor, State, Products], State]
     sequence: Callable[[Tensor, State, CellWeights, Tensor | None], tuple[Tensor, State]]
+    by_rows: bool
 
 
 def rnn_step(x: Tensor, state: State, weights: Products) -> State:
@@ -104,11 +105,11 @@ def _at_least_float32(h: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
-        Cell("rnn", 1, 1, True, None, rnn_step, rnn_sequence),
-        Cell("lstm", 4, 2, True, 1, lstm_step, lstm_sequence),
-        Cell("gru", 3, 1, True, None, gru_step, gru_sequence),
-        Cell("mingru", 2, 1, False, None, mingru_step, mingru_sequence),
-        Cell("minlstm", 3, 1, False, 2, minlstm_step, minlstm_sequence),
+        Cell("rnn", 1, 1, True, None, rnn_step, rnn_sequence, False),
+        Cell("lstm", 4, 2, True, 1, lstm_step, lstm_sequence, True),
+        Cell("gru", 3, 1, True, None, gru_step, gru_sequence, True),
+        Cell("mingru", 2, 1, False, None, mingru_step, mingru_sequence, False),
+        Cell("minlstm", 3, 1, False, 2, minlstm_step, minlstm_sequence, False),
     )
 }
 

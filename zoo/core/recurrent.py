@@ -11,7 +11,9 @@ from zoo.core.cells import get_cell
 from zoo.core.dropout import LockedDropout, check_probability
 from zoo.core.packed import PackedWeights
 from zoo.core.padding import padding_mask
-from zoo.core.state import State
+from zoo.core.rows import permute, reverse
+from zoo.core.state import State, reorder
+from zoo.core.stretches import Stretch, plan_stretches, run_in_stretches
 from zoo.core.weights import CellWeights, Products
 
 MAX_LAYERS = 256
@@ -135,10 +137,28 @@ class RecurrentCore(nn.Module):
             Under autocast both are in its precision (the state of `mingru` and `minlstm` stays float32).
         """
         state = self._check(inputs, state, lengths)
+        if lengths is None:
+            return self._layers(inputs, state)
+        lengths = lengths.to(inputs.device)
+        # On a GPU a step of few rows takes as long as one of many, and torch.compile would break its graph here.
+        if not self.cell.by_rows or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._layers(inputs, state, lengths)
+        longest_first, order = lengths.sort(descending=True, stable=True)
+        stretches = plan_stretches(longest_first.tolist(), inputs.shape[1])
+        if len(stretches) == 1:
+            return self._layers(inputs, state, lengths)
+        back = order.argsort()
+        sorted_rows = permute(inputs, order, back)
+        outputs, state = self._layers(sorted_rows, reorder(state, order), longest_first, stretches)
+        return permute(outputs, back, order), reorder(state, back)
+
+    def _layers(
+        self, inputs: Tensor, state: State, lengths: Tensor | None = None, stretches: Sequence[Stretch] = ()
+    ) -> tuple[Tensor, State]:
+        """`forward` of what has been checked; rows are sorted, longest first, if there are stretches."""
         dtype = compute_dtype(inputs)
         padding = None
         if lengths is not None:
-            lengths = lengths.to(inputs.device)
             padding = padding_mask(lengths, inputs.shape[1])[..., None]
             inputs = inputs.masked_fill(padding, 0)
         finals: list[State] = []
@@ -149,21 +169,19 @@ class RecurrentCore(nn.Module):
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
                 start = tuple(part[index] for part in state)
-                y, final = self.cell.sequence(
-                    reverse(x, lengths) if direction else x,
-                    start,
-                    self.layer_weights(layer, direction, dtype),
-                    lengths,
-                )
+                weights = self.layer_weights(layer, direction, dtype)
+                ahead = reverse(x, lengths) if direction else x
+                if lengths is not None and stretches:
+                    y, final = run_in_stretches(self.cell.sequence, ahead, start, weights, lengths, stretches)
+                else:
+                    y, final = self.cell.sequence(ahead, start, weights, lengths)
                 directions.append(reverse(y, lengths) if direction else y)
                 finals.append(final)
-            y = torch.cat(directions, dim=-1) if self.num_directions == 2 else directions[0]
-            if padding is not None:
-                y = y.masked_fill(padding, 0)
-            outputs = self._join(outputs, y)
+            outputs = self._join(outputs, torch.cat(directions, dim=-1) if self.num_directions == 2 else directions[0])
         if self.residual:
             outputs = self.norms[-1](outputs).to(dtype)
-            outputs = outputs if padding is None else outputs.masked_fill(padding, 0)
+        if padding is not None:
+            outputs = outputs.masked_fill(padding, 0)
         return outputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def step(self, input: Tensor, state: State, weights: Sequence[Products] | None = None) -> tuple[Tensor, State]:
@@ -238,15 +256,6 @@ class RecurrentCore(nn.Module):
         given = [tuple(part.shape) for part in state]
         if given != [shape] * self.cell.state_parts:
             raise ValueError(f"state is {given}, but must be {self.cell.state_parts} tensors (L·D, B, H), each {shape}")
-
-
-def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Turn each row round within its own length: (B, T, H) -> (B, T, H). Padding stays where it is."""
-    if lengths is None:
-        return x.flip(1)
-    steps = torch.arange(x.shape[1], device=x.device)
-    index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-    return x.gather(1, index[..., None].expand_as(x))
 
 
 def _suffix(layer: int, direction: int) -> str:
