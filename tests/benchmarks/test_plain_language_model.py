@@ -45,7 +45,7 @@ def test_greedy_takes_the_best_token_after_all_before_it(model):
 def test_draws_follow_the_distribution_that_the_options_leave(options):
     torch.manual_seed(0)
     logits = torch.tensor([[0.3, 1.2, -0.5, 0.9, 0.0]])
-    left, tokens = candidates(logits / options.temperature, options)
+    left, tokens = candidates(logits, options)
     wanted = torch.zeros(5).scatter(0, tokens[0], left[0].softmax(dim=-1))
     drawn = draw(logits.expand(5_000, -1), options).flatten().bincount(minlength=5) / 5_000
     torch.testing.assert_close(drawn, wanted, atol=0.03, rtol=0)

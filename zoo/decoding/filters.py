@@ -66,9 +66,6 @@ def choose(logits: Tensor, options: SamplingOptions, uniform: Tensor, seen: Tens
         logits = torch.where(seen, penalised, logits)
     if options.temperature == 0:
         return logits.argmax(dim=-1)
-    # With the best at 0 and the temperature well inside float32's range, nothing overflows: the best stays 0.
-    temperature = min(max(options.temperature, 1e-30), 1e30)
-    logits = (logits - logits.max(dim=-1, keepdim=True).values) / temperature
     logits, tokens = candidates(logits, options)
     # In float64, and so on the CPU, since not every accelerator has it.
     cumulative = torch.softmax(logits.to("cpu", torch.float64), dim=-1).cumsum(dim=-1)
@@ -79,7 +76,7 @@ def choose(logits: Tensor, options: SamplingOptions, uniform: Tensor, seen: Tens
 
 
 def candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor | None]:
-    """Apply top-k, top-p and min-p to logits (B, V).
+    """Apply temperature, top-k, top-p and min-p to logits (B, V). Greedy is not for here.
 
     Returns:
         The logits left (B, C), -inf where a row has fewer than C, and their tokens (B, C), best first; tokens is
@@ -87,7 +84,11 @@ def candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor
     """
     tokens = None
     if options.top_k is not None and options.top_k < logits.shape[1]:
-        logits, tokens = logits.topk(options.top_k, dim=-1)
+        logits, tokens = logits.topk(options.top_k, dim=-1)  # the same ones at any temperature
+    if options.temperature != 1:
+        # With the best at 0 and the temperature well inside float32's range, nothing overflows: the best stays 0.
+        temperature = min(max(options.temperature, 1e-30), 1e30)
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     if options.top_p < 1:
         if tokens is None:
             logits, tokens = logits.sort(dim=-1, descending=True, stable=True)
