@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import medians
+from zoo.core.products import linear
 from zoo.device import Precision
 
 LARGE_PRODUCT = 4096
@@ -52,7 +53,7 @@ class Limits:
         if precision not in self._rates:
             size, dtype = self.product, DTYPES[precision]
             left, right = (torch.randn(size, size, device=self.device, dtype=dtype) for _ in range(2))
-            times = medians({"product": lambda: left @ right}, self.repeats, self.device)
+            times = medians({"product": lambda: linear(left, right)}, self.repeats, self.device)
             self._rates[precision] = 2 * size**3 / times["product"]
         return self._rates[precision]
 

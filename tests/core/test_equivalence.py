@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
-from zoo.core import CELLS, CellWeights, RecurrentCore, detach, gru, recurrent, scan, stretches
-from zoo.core.fused import gru_sequence
+from zoo.core import CELLS, CellWeights, RecurrentCore, detach, packed, products, recurrent, scan, stretches
+from zoo.core.fused import gru_sequence, rnn_sequence
 from zoo.core.packed import PackedLinear
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
@@ -144,6 +144,7 @@ def test_bfloat16_autocast_is_near_float32_twin(cell, shape, lengths):
 
 @every_shape
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+@pytest.mark.parametrize("cell", ["rnn", "gru"])
 @pytest.mark.parametrize(
     "check",
     [
@@ -152,14 +153,28 @@ def test_bfloat16_autocast_is_near_float32_twin(cell, shape, lengths):
         test_bfloat16_autocast_is_near_float32_twin,
     ],
 )
-def test_so_does_a_gru_with_packed_weights(monkeypatch, check, shape, lengths):
+def test_so_it_does_with_packed_weights(monkeypatch, check, cell, shape, lengths):
     """Which these sizes are too small for."""
     used = []
-    monkeypatch.setattr(gru, "PACKED_ROWS", 1)
-    monkeypatch.setattr(gru, "PACKED_SIZE", {torch.float32: 1, torch.bfloat16: 1})
-    monkeypatch.setattr(gru, "PackedLinear", lambda *args: used.append(PackedLinear(*args)) or used[-1])
-    check("gru", shape, lengths)
+    monkeypatch.setattr(packed, "PACKED_ROWS", 1)
+    monkeypatch.setattr(packed, "PACKED_SIZE", {torch.float32: 1, torch.bfloat16: 1})
+    monkeypatch.setattr(packed, "PackedLinear", lambda *args: used.append(PackedLinear(*args)) or used[-1])
+    check(cell, shape, lengths)
     assert used
+
+
+@pytest.mark.parametrize("cell", [name for name in CELLS if name != "lstm"])
+@every_shape
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_so_it_does_with_products_by_convolution(monkeypatch, cell, shape, lengths):
+    """Which are for large ones on an AMD processor."""
+    convolved = []
+    convolution = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: convolved.append(args) or convolution(*args))
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(products, "onednn_is_quicker", lambda: True)
+    test_fast_path_equals_plain_twin_in_float32(cell, shape, lengths)
+    assert convolved
 
 
 class AsOnGPU(torch.Tensor):
@@ -170,12 +185,13 @@ class AsOnGPU(torch.Tensor):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
-def test_gru_of_the_gpu_equals_that_of_the_cpu(lengths):
-    core = make_core("gru")
+@pytest.mark.parametrize(("cell", "sequence"), [("rnn", rnn_sequence), ("gru", gru_sequence)])
+def test_cells_of_the_gpu_equal_those_of_the_cpu(cell, sequence, lengths):
+    core = make_core(cell)
     lengths = None if lengths is None else torch.tensor(lengths)
 
     def run(x, state):
-        outputs, (last,) = gru_sequence(x, (state[0][0],), core.layer_weights(0, 0, x.dtype), lengths)
+        outputs, (last,) = sequence(x, (state[0][0],), core.layer_weights(0, 0, x.dtype), lengths)
         outputs, last = outputs.as_subclass(torch.Tensor), last.as_subclass(torch.Tensor)
         return outputs if lengths is None else outputs[torch.arange(STEPS) < lengths[:, None]], (last,)
 

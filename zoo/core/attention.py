@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zoo.core.products import Linear
+
 ATTENTIONS = ("additive", "general", "multihead")
 
 
@@ -56,14 +58,14 @@ class Attention(nn.Module):
             )
         self.kind = kind
         self.num_heads = num_heads if kind == "multihead" else 1
-        self.keys = nn.Linear(memory_size, query_size, bias=False)
+        self.keys = Linear(memory_size, query_size, bias=False)
         if kind != "general":
-            self.queries = nn.Linear(query_size, query_size)
+            self.queries = Linear(query_size, query_size)
         if kind == "additive":
-            self.energy = nn.Linear(query_size, 1, bias=False)
+            self.energy = Linear(query_size, 1, bias=False)
         if kind == "multihead":
-            self.values = nn.Linear(memory_size, query_size)
-        self.output = nn.Linear(query_size if kind == "multihead" else memory_size, query_size)
+            self.values = Linear(memory_size, query_size)
+        self.output = Linear(query_size if kind == "multihead" else memory_size, query_size)
 
     def memory(self, memory: Tensor, padding: Tensor) -> Memory:
         """Project a memory once for all steps: (B, S, M), padding (B, S) bool -> Memory."""

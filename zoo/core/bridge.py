@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from zoo.core.products import Linear
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
 
@@ -21,7 +22,7 @@ class Bridge(nn.Module):
     def __init__(self, summary_size: int, core: RecurrentCore, num_layers: int) -> None:
         super().__init__()
         self.shape = (core.cell.state_parts, num_layers, core.hidden_size)
-        self.linear = nn.Linear(summary_size, core.cell.state_parts * num_layers * core.hidden_size)
+        self.linear = Linear(summary_size, core.cell.state_parts * num_layers * core.hidden_size)
 
     def forward(self, summary: Tensor) -> State:
         """(B, summary_size) -> tensors (L, B, H)."""

@@ -105,7 +105,7 @@ def _at_least_float32(h: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
-        Cell("rnn", 1, 1, True, None, rnn_step, rnn_sequence, False),
+        Cell("rnn", 1, 1, True, None, rnn_step, rnn_sequence, True),
         Cell("lstm", 4, 2, True, 1, lstm_step, lstm_sequence, True),
         Cell("gru", 3, 1, True, None, gru_step, gru_sequence, True),
         Cell("mingru", 2, 1, False, None, mingru_step, mingru_sequence, False),

@@ -17,6 +17,7 @@ from zoo.core.embedding import TokenEmbedding
 from zoo.core.output import linear_cross_entropy
 from zoo.core.packed import PackedLinear
 from zoo.core.padding import padding_mask
+from zoo.core.products import Linear
 from zoo.core.recurrent import RecurrentCore
 from zoo.core.state import State
 
@@ -112,8 +113,8 @@ class RecurrentDecoder(nn.Module):
             self.attention_dropout = LockedDropout(dropout)
             self.upper_core = RecurrentCore(cell, hidden_size, hidden_size, num_layers - 1, **options)
         self.output_dropout = LockedDropout(dropout)
-        self.projection = nn.Linear(hidden_size, embedding_size) if tied and hidden_size != embedding_size else None
-        self.output = nn.Linear(embedding_size if tied else hidden_size, vocab_size)
+        self.projection = Linear(hidden_size, embedding_size) if tied and hidden_size != embedding_size else None
+        self.output = Linear(embedding_size if tied else hidden_size, vocab_size)
         nn.init.zeros_(self.output.bias)
         if tied:
             self.output.weight = self.embedding.tokens.weight

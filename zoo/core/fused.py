@@ -1,17 +1,18 @@
 """Whole sequences of the classic cells, by PyTorch's own kernels where there are good ones.
 
 On a GPU these are cuDNN's; on a CPU `torch.lstm` is oneDNN's fused kernel, in float32 and bfloat16, as long as its
-input is padded, and the GRU is our own (`gru.py`). `PackedSequence` would leave that kernel for a loop over steps
-several times slower, so ragged rows run padded here and their padding is made harmless instead. The kernels' argument
-`train` is whether there will be a backward pass: cuDNN keeps what that needs only if so.
+input is padded, and the RNN and the GRU are our own (`rnn.py`, `gru.py`). `PackedSequence` would leave that kernel for
+a loop over steps several times slower, so ragged rows run padded here and their padding is made harmless instead. The
+kernels' argument `train` is whether there will be a backward pass: cuDNN keeps what that needs only if so.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.gru import gru_scan
 from zoo.core.padding import padding_mask
+from zoo.core.products import linear
+from zoo.core.rnn import rnn_scan
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -21,9 +22,15 @@ SATURATED = 1e4
 
 def rnn_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
     """x (B, T, I), state ((B, H),) -> outputs (B, T, H), state. See `rnn_step` for the equations."""
-    start = state[0][None].to(x.dtype).contiguous()
-    outputs, last = torch.rnn_tanh(x, start, list(_flat(weights)), True, 1, 0.0, torch.is_grad_enabled(), False, True)
-    return outputs, (last[0] if lengths is None else last_outputs(outputs, lengths),)
+    start = state[0].to(x.dtype).contiguous()
+    ih, hh, bias_ih, bias_hh = _flat(weights)
+    if x.device.type == "cpu":
+        products = linear(x.transpose(0, 1).contiguous(), ih, bias_ih + bias_hh)
+        outputs = rnn_scan(products, start, hh).transpose(0, 1)
+    else:
+        train = torch.is_grad_enabled()
+        outputs, _ = torch.rnn_tanh(x, start[None], [ih, hh, bias_ih, bias_hh], True, 1, 0.0, train, False, True)
+    return outputs, (outputs[:, -1] if lengths is None else last_outputs(outputs, lengths),)
 
 
 def gru_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None) -> tuple[Tensor, State]:
@@ -33,7 +40,7 @@ def gru_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor 
     if x.device.type == "cpu":
         gates = 2 * start.shape[1]  # whose two biases are added up beforehand
         bias = torch.cat([bias_ih[:gates] + bias_hh[:gates], bias_ih[gates:]])
-        products = F.linear(x.transpose(0, 1).contiguous(), ih, bias)
+        products = linear(x.transpose(0, 1).contiguous(), ih, bias)
         outputs = gru_scan(products, start, hh, bias_hh[gates:]).transpose(0, 1)
     else:
         train = torch.is_grad_enabled()

@@ -7,18 +7,14 @@ autograd's graph would add up a small one a step (as Appleyard et al., "Optimizi
 networks on GPUs", 2016, section 3).
 """
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.core.packed import PackedLinear
-
-# From these sizes of a batch on a product is quicker with weights laid out for it, by up to 1.6 times.
-PACKED_ROWS = 16
-PACKED_SIZE = {torch.float32: 512, torch.bfloat16: 1}  # of h
+from zoo.core.packed import packed_for_steps
+from zoo.core.products import weight_gradient
 
 
 def gru_scan(products: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -41,7 +37,7 @@ class _GRUScan(torch.autograd.Function):
     def forward(ctx: Any, products: Tensor, initial: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         steps, batch, size = len(products), *initial.shape
         gates_weight, new_weight = weight[: 2 * size].T, weight[2 * size :].T
-        packed = _packed(weight, F.pad(bias, (2 * size, 0)), initial)
+        packed = packed_for_steps(weight, F.pad(bias, (2 * size, 0)), initial)
         gates = products.new_empty(steps, batch, 2 * size)
         recurrent, new, outputs = (products.new_empty(steps, batch, size) for _ in range(3))
         h = initial
@@ -78,21 +74,13 @@ class _GRUScan(torch.autograd.Function):
         reaching = torch.empty_like(outputs)
         blocks = torch.empty_like(factors)
         from_later = torch.zeros_like(initial)
-        packed = _packed(weight.T, None, initial)
+        packed = packed_for_steps(weight.T, None, initial)
         for t in range(len(outputs) - 1, -1, -1):
             dh = torch.add(grad[t], from_later, out=reaching[t])
             block = torch.mul(factors[t], dh[:, None], out=blocks[t]).view(len(dh), -1)
             from_later = torch.addmm(dh * z[t], block, weight) if packed is None else packed(block).addcmul_(dh, z[t])
         flat = blocks.flatten(0, 1).flatten(1)
-        weight_grad = flat.T @ previous.flatten(0, 1)
+        weight_grad = weight_gradient(flat, previous.flatten(0, 1))
         bias_grad = blocks[:, :, 2].sum(dim=(0, 1))
         blocks[:, :, 2] = reaching * to_new  # the inputs' part of n is outside r
         return blocks.flatten(2), from_later, weight_grad, bias_grad
-
-
-def _packed(weight: Tensor, bias: Tensor | None, h: Tensor) -> PackedLinear | None:
-    """The product with `weight`, if that is quicker so for rows such as those of h (B, H)."""
-    worthwhile = h.shape[0] >= PACKED_ROWS and h.shape[1] >= PACKED_SIZE.get(h.dtype, math.inf)
-    if not worthwhile or torch.compiler.is_compiling():  # the compiler does not know such weights
-        return None
-    return PackedLinear(weight.contiguous(), bias, h.dtype)

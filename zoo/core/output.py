@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.core.autocast import compute_dtype
+from zoo.core.products import input_gradient, linear
 
 # Scores held at once: 16 MB in float32. At least MIN_ROWS rows, or adding up the weight's gradient would take over.
 CHUNK_SCORES = 2**22
@@ -66,18 +67,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(MIN_ROWS, CHUNK_SCORES // len(weight))
         for start in range(0, count, rows):
             x, target = features[start : start + rows], targets[start : start + rows, None]
-            scores = torch.log_softmax(torch.addmm(bias.to(dtype), x, used.T), dim=-1, dtype=sums)
-            total -= (1 - label_smoothing) * scores.gather(1, target).sum()
+            scores = linear(x, used, bias.to(dtype))
+            # log of the sum of exp(score - highest) is -log of the highest's share: one exponential of each is enough.
+            shares = torch.softmax(scores, dim=-1, dtype=sums)
+            highest = scores.amax(dim=-1, keepdim=True).to(sums)
+            log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
+            total += (log_sum - (1 - label_smoothing) * scores.gather(1, target).to(sums)).sum()
             if label_smoothing:
-                total -= label_smoothing * scores.mean(dim=-1).sum()
+                total -= label_smoothing * scores.mean(dim=-1, dtype=sums).sum()
             if needs_grad:
                 # softmax - smoothed one-hot, the gradient of the scores but for the 1 / N of the mean.
-                grad = scores.exp_().scatter_add_(1, target, scores.new_full((), label_smoothing - 1).expand_as(target))
+                grad = shares.scatter_add_(1, target, shares.new_full((), label_smoothing - 1).expand_as(target))
                 if label_smoothing:
                     grad -= label_smoothing / len(weight)
                 bias_grad += grad.sum(dim=0)
                 grad = grad.to(dtype)
-                features_grad[start : start + rows] = grad @ used
+                features_grad[start : start + rows] = input_gradient(grad, used)
                 if dtype == sums:
                     weight_grad.addmm_(grad.T, x)  # without the product as another tensor of (V, H)
                 else:

@@ -1,10 +1,18 @@
 """Weights laid out for many products of few rows with them, as recurrent steps are."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.core.products import onednn_is_quicker
 from zoo.core.weights import CellWeights
+
+# From these sizes of a batch on a product is quicker with weights laid out for it.
+PACKED_ROWS = 16
+PACKED_SIZE = {torch.float32: 512, torch.bfloat16: 1}  # of h
+PACKED_SIZE_FOR_ONEDNN = 256  # in float32 where `F.linear` takes another library, which is slower
 
 
 class PackedLinear:
@@ -42,6 +50,18 @@ def _packable(weight: Tensor) -> bool:
     if weight.dtype == torch.bfloat16:
         return supported and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return supported and weight.dtype == torch.float32
+
+
+def packed_for_steps(weight: Tensor, bias: Tensor | None, h: Tensor) -> PackedLinear | None:
+    """The product with `weight`, if that is quicker so for the steps of a sequence, with rows as those of h (B, H)."""
+    if torch.compiler.is_compiling():
+        return None  # the compiler does not know such weights
+    size = PACKED_SIZE.get(h.dtype, math.inf)
+    if h.dtype == torch.float32 and onednn_is_quicker():
+        size = min(size, PACKED_SIZE_FOR_ONEDNN)
+    if h.shape[0] < PACKED_ROWS or h.shape[1] < size:
+        return None
+    return PackedLinear(weight.contiguous(), bias, h.dtype)
 
 
 class PackedWeights:

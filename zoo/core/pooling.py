@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from zoo.core.fused import last_outputs
 from zoo.core.padding import padding_mask
+from zoo.core.products import Linear
 
 POOLINGS = ("last", "mean", "max", "attention")
 
@@ -35,8 +36,8 @@ class Pooling(nn.Module):
         self.num_directions = num_directions
         self.output_size = input_size * len(kinds)
         if "attention" in kinds:
-            self.attention = nn.Linear(input_size, input_size)
-            self.context = nn.Linear(input_size, 1, bias=False)
+            self.attention = Linear(input_size, input_size)
+            self.context = Linear(input_size, 1, bias=False)
 
     def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Outputs (B, T, M), lengths (B,) -> (B, number of kinds · M), float32 (or the outputs' wider type)."""

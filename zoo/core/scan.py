@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.core.padding import padding_mask
+from zoo.core.products import linear
 from zoo.core.state import State
 from zoo.core.weights import CellWeights
 
@@ -74,7 +74,7 @@ def _sequence(
     x: Tensor, state: State, weights: CellWeights, lengths: Tensor | None, gates: Gates
 ) -> tuple[Tensor, State]:
     inside = None if lengths is None else ~padding_mask(lengths, x.shape[1])[..., None]
-    products = F.linear(x, weights.ih, weights.bias_ih)
+    products = linear(x, weights.ih, weights.bias_ih)
     outputs, last = gated_scan(gates, products, state[0].to(torch.promote_types(x.dtype, torch.float32)), inside)
     return outputs, (last,)
 

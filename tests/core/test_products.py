@@ -1,0 +1,98 @@
+"""The quicker library's products are those of `F.linear`, and so are their gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from zoo.core import products
+from zoo.core.products import Linear, input_gradient, linear, weight_gradient
+
+SHAPES = [(3, 4, 5), (12, 5), (12, 1), (1, 5), (2, 3, 4, 5)]
+
+
+@pytest.fixture
+def convolved(monkeypatch):
+    """Small products by convolution, on any processor: those there have been."""
+    calls = []
+    convolution = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *args: calls.append(args) or convolution(*args))
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(products, "onednn_is_quicker", lambda: True)
+    return calls
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_outputs_and_gradients_are_those_of_torch(convolved, shape, size, has_bias):
+    torch.manual_seed(0)
+    given = [torch.randn(shape), torch.randn(size, shape[-1])] + [torch.randn(size)] * has_bias
+    given = [tensor.requires_grad_() for tensor in given]
+    found, expected = linear(*given), F.linear(*given)
+    assert len(convolved) == 1 and found.shape == expected.shape and found.is_contiguous()
+    torch.testing.assert_close(found, expected)
+    grad = torch.randn_like(expected)
+    torch.testing.assert_close(torch.autograd.grad(found, given, grad), torch.autograd.grad(expected, given, grad))
+
+
+def test_rows_and_weights_may_lie_in_any_way(convolved):
+    x, weight = torch.randn(4, 3, 5).transpose(0, 1), torch.randn(5, 7).T
+    torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
+    x = torch.randn(4, 10)[:, ::2]
+    torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
+    assert len(convolved) == 2
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(12, 5, 7), (1, 5, 7), (12, 1, 7), (12, 5, 1), (1, 1, 1)])
+@pytest.mark.parametrize("by_convolution", [True, False])
+def test_gradients_alone(monkeypatch, convolved, rows, inputs, outputs, by_convolution):
+    monkeypatch.setattr(products, "onednn_is_quicker", lambda: by_convolution)
+    x, weight, grad = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
+    torch.testing.assert_close(weight_gradient(grad, x), grad.T @ x)
+    torch.testing.assert_close(input_gradient(grad, weight), grad @ weight)
+
+
+def test_a_linear_layer_is_that_of_torch(convolved):
+    layer = Linear(5, 7)
+    ours, theirs = layer(x := torch.randn(2, 3, 5)), F.linear(x, layer.weight, layer.bias)
+    assert convolved
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_are_left_to_torch(convolved, dtype):
+    x, weight = torch.randn(3, 5, dtype=dtype), torch.randn(7, 5, dtype=dtype)
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(torch.randn(3, 5), torch.randn(7, 5)).dtype == torch.bfloat16
+    assert not convolved
+
+
+def test_small_products_are_left_to_torch(monkeypatch, convolved):
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 3 * 5 * 7)
+    weight = torch.randn(7, 5)
+    linear(torch.randn(2, 5), weight)
+    assert not convolved
+    linear(torch.randn(3, 5), weight)
+    assert convolved
+
+
+def test_compiled_programs_have_the_compilers_products(convolved):
+    x, weight = torch.randn(3, 5), torch.randn(7, 5)
+    compiled = torch.compile(linear, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, weight), F.linear(x, weight)) and not convolved
+
+
+@pytest.mark.parametrize(("maker", "quicker"), [("AuthenticAMD", True), ("GenuineIntel", False)])
+@pytest.mark.parametrize("system", ["Linux", "Windows"])
+def test_the_maker_of_the_processor_decides(monkeypatch, tmp_path, maker, quicker, system):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(products.platform, "processor", lambda: f"AMD64 Family 25, {maker}")
+    monkeypatch.setattr(products, "Path", lambda name: tmp_path / "cpuinfo")
+    if system == "Linux":
+        (tmp_path / "cpuinfo").write_text(f"processor: 0\nvendor_id: {maker}\n")
+        monkeypatch.setattr(products.platform, "processor", lambda: "")
+    assert products.onednn_is_quicker.__wrapped__() == quicker
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)  # as in PyTorch for Arm
+    assert not products.onednn_is_quicker.__wrapped__()
