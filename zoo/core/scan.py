@@ -26,34 +26,33 @@ TINY = 1e-37
 
 
 class Gates(NamedTuple):
-    """A cell's pointwise part, forward and back. Blocks, candidate, z (in [0, 1]) and gradients share one shape.
+    """A cell's pointwise part, forward and back. Blocks, z (in [0, 1]) and gradients share one shape.
 
     Attributes:
-        forward: the G blocks of products -> candidate, z, and what backward needs beside them.
-        backward: gradients of candidate and z, then z and what forward kept -> the blocks' gradients.
+        forward: the blocks but the candidate -> z, and what backward needs beside it.
+        backward: the gradient of z's log-odds, and what forward kept -> the gradients of the same blocks.
     """
 
     forward: Callable[..., tuple[Tensor, ...]]
     backward: Callable[..., tuple[Tensor, ...]]
 
 
-def _mingru_forward(candidate: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-    return candidate, torch.sigmoid(z)
+def _mingru_forward(z: Tensor) -> tuple[Tensor, ...]:
+    return (z.sigmoid(),)
 
 
-def _mingru_backward(candidate_grad: Tensor, z_grad: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-    return candidate_grad, torch.ops.aten.sigmoid_backward(z_grad, z)
+def _mingru_backward(odds_grad: Tensor) -> tuple[Tensor, ...]:
+    return (odds_grad,)
 
 
-def _minlstm_forward(candidate: Tensor, i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+def _minlstm_forward(i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
     i, f = torch.sigmoid(i), torch.sigmoid(f)
-    return candidate, i / (i + f).add_(TINY), i, f
+    return i / (i + f).add_(TINY), i, f
 
 
-def _minlstm_backward(candidate_grad: Tensor, z_grad: Tensor, z: Tensor, i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
-    # z = i / (i + f) is the sigmoid of log i - log f, and log σ has the derivative 1 - σ.
-    through = torch.ops.aten.sigmoid_backward(z_grad, z)
-    return candidate_grad, torch.addcmul(through, through, i, value=-1), (through * f).sub_(through)
+def _minlstm_backward(odds_grad: Tensor, i: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+    # The log-odds of i / (i + f) are log i - log f, and log σ has the derivative 1 - σ.
+    return torch.addcmul(odds_grad, odds_grad, i, value=-1), (odds_grad * f).sub_(odds_grad)
 
 
 MINGRU = Gates(_mingru_forward, _mingru_backward)
@@ -97,46 +96,44 @@ def gated_scan(gates: Gates, products: Tensor, initial: Tensor, inside: Tensor |
 class _GatedScan(torch.autograd.Function):
     """The scan with its gradient, which is the same recurrence run backward.
 
-    Autograd's own graph would hold a node a step. This keeps the products and h, and makes the gates anew.
+    Autograd's own graph would hold a node a step. This keeps the products and every h, and makes the gates anew.
     """
 
     @staticmethod
     def forward(
         ctx: Any, gates: Gates, products: Tensor, initial: Tensor, inside: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        outputs = products.new_empty(*products.shape[:2], initial.shape[1])
-        last = initial
+        batch, steps, _ = products.shape
+        outputs = products.new_empty(batch, steps, initial.shape[1])
+        states = initial.new_empty(steps + 1, *initial.shape)
+        states[0] = initial
         for start, stop in _chunks(products):
-            candidate, z, *_ = gates.forward(*_blocks(products, initial, start, stop))
-            if inside is not None:
-                z = z * _inside(inside, start, stop)
-            h = _scan(candidate, z, last)
-            last = h[-1]
+            candidate, *others = _blocks(products, initial, start, stop)
+            z = _open(gates.forward(*others)[0], inside, start)
+            h = _scan(candidate, z, states[start], states[start + 1 : stop + 1])
             outputs[:, start:stop] = h.transpose(0, 1)
         ctx.gates = gates
-        ctx.save_for_backward(products, initial, inside, outputs)
-        return outputs, last.clone()
+        ctx.save_for_backward(products, inside, states)
+        return outputs, states[-1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, last_grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
-        products, initial, inside, outputs = ctx.saved_tensors
-        hidden_size = initial.shape[1]
+        products, inside, states = ctx.saved_tensors
+        hidden_size = states.shape[2]
         products_grad = torch.empty_like(products)
         from_later = last_grad  # what reaches a chunk's last h from the steps after it
         for start, stop in reversed(_chunks(products)):
-            candidate, z, *kept = ctx.gates.forward(*_blocks(products, initial, start, stop))
-            open_z = z if inside is None else z * _inside(inside, start, stop)
+            z, *kept = ctx.gates.forward(*_blocks(products, states, start, stop, first=1))
+            open_z = _open(z, inside, start)
             keep = 1 - open_z
-            reaching = _scan_backward(keep, _time_major(grad, initial, start, stop), from_later)
-            from_later = reaching[0] * keep[0]
-            previous = torch.empty_like(z)
-            previous[0] = outputs[:, start - 1] if start else initial
-            previous[1:] = outputs[:, start : stop - 1].transpose(0, 1)
-            z_grad = torch.sub(candidate, previous, out=previous).mul_(reaching)
-            if inside is not None:
-                z_grad = z_grad * _inside(inside, start, stop)
-            for number, block_grad in enumerate(ctx.gates.backward(reaching * open_z, z_grad, z, *kept)):
+            reaching = _scan_backward(keep, _time_major(grad, states, start, stop), from_later)
+            passed = keep.mul_(reaching)
+            from_later = passed[0]
+            # h changes by z·(candidate - h[t-1]), and z by z·(1 - z) times what its log-odds change by.
+            odds_grad = (states[start + 1 : stop + 1] - states[start:stop]).mul_(passed)
+            grads = (reaching.mul_(open_z), *ctx.gates.backward(odds_grad, *kept))
+            for number, block_grad in enumerate(grads):
                 columns = slice(number * hidden_size, (number + 1) * hidden_size)
                 products_grad[:, start:stop, columns] = block_grad.transpose(0, 1)
         return None, products_grad, from_later, None
@@ -149,13 +146,14 @@ def _time_major(x: Tensor, like: Tensor, start: int, stop: int) -> Tensor:
     )
 
 
-def _blocks(products: Tensor, like: Tensor, start: int, stop: int) -> list[Tensor]:
-    """The G blocks of steps `start` to `stop`, each (K, B, H)."""
-    return [_time_major(block, like, start, stop) for block in products.split(like.shape[1], dim=-1)]
+def _blocks(products: Tensor, like: Tensor, start: int, stop: int, first: int = 0) -> list[Tensor]:
+    """The blocks of steps `start` to `stop` from number `first` on, each (K, B, H)."""
+    return [_time_major(block, like, start, stop) for block in products.split(like.shape[-1], dim=-1)[first:]]
 
 
-def _inside(inside: Tensor, start: int, stop: int) -> Tensor:
-    return inside[:, start:stop].transpose(0, 1)
+def _open(z: Tensor, inside: Tensor | None, start: int) -> Tensor:
+    """z (K, B, H) of the steps from `start` on, 0 where these are not inside."""
+    return z if inside is None else z * inside[:, start : start + len(z)].transpose(0, 1)
 
 
 def _chunks(products: Tensor) -> list[tuple[int, int]]:
@@ -165,11 +163,10 @@ def _chunks(products: Tensor) -> list[tuple[int, int]]:
     return [(start, min(start + size, steps)) for start in range(0, steps, size)]
 
 
-def _scan(candidate: Tensor, z: Tensor, initial: Tensor) -> Tensor:
-    """Every step's h; all (K, B, H) but `initial`."""
+def _scan(candidate: Tensor, z: Tensor, initial: Tensor, outputs: Tensor) -> Tensor:
+    """Every step's h, written to `outputs`; all (K, B, H) but `initial`."""
     if z.is_cuda:
-        return _scan_tree(1 - z, z * candidate, initial)
-    outputs = torch.empty_like(z)
+        return outputs.copy_(_scan_tree(1 - z, z * candidate, initial))
     h = initial
     for end, weight, out in zip(candidate, z, outputs, strict=True):
         h = torch.lerp(h, end, weight, out=out)
