@@ -31,28 +31,28 @@ class _RNNScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, products: Tensor, initial: Tensor, weight: Tensor) -> Tensor:
         packed = packed_for_steps(weight, None, initial)
-        outputs = torch.empty_like(products)
-        h = initial
-        for p, output in zip(products, outputs, strict=True):
+        states = products.new_empty(len(products) + 1, *initial.shape)
+        states[0] = initial
+        h = states[0]
+        for p, output in zip(products, states[1:], strict=True):
             if packed is None:
                 torch.addmm(p, h, weight.T, out=output)
             else:
                 torch.add(p, packed(h), out=output)
             h = output.tanh_()
-        ctx.save_for_backward(initial, weight, outputs)
-        return outputs
+        ctx.save_for_backward(weight, states)
+        return states[1:]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        initial, weight, outputs = ctx.saved_tensors
-        packed = packed_for_steps(weight.T, None, initial)
-        products_grad = torch.empty_like(outputs)
-        from_later = torch.zeros_like(initial)
-        for t in range(len(outputs) - 1, -1, -1):
+        weight, states = ctx.saved_tensors
+        packed = packed_for_steps(weight.T, None, states[0])
+        products_grad = torch.empty_like(states[1:])
+        from_later = torch.zeros_like(states[0])
+        for t in range(len(products_grad) - 1, -1, -1):
             dh = grad[t] + from_later
-            block = torch.ops.aten.tanh_backward.grad_input(dh, outputs[t], grad_input=products_grad[t])
+            block = torch.ops.aten.tanh_backward.grad_input(dh, states[t + 1], grad_input=products_grad[t])
             from_later = block @ weight if packed is None else packed(block)
-        previous = torch.cat([initial[None], outputs[:-1]])
-        weight_grad = weight_gradient(products_grad.flatten(0, 1), previous.flatten(0, 1))
+        weight_grad = weight_gradient(products_grad.flatten(0, 1), states[:-1].flatten(0, 1))
         return products_grad, from_later, weight_grad
