@@ -10,7 +10,7 @@ from zoo.core.products import onednn_is_quicker
 from zoo.core.weights import CellWeights
 
 # From these sizes of a batch on a product is quicker with weights laid out for it.
-PACKED_ROWS = 16
+PACKED_ROWS = 4
 PACKED_SIZE = {torch.float32: 512, torch.bfloat16: 1}  # of h
 PACKED_SIZE_FOR_ONEDNN = 256  # in float32 where `F.linear` takes another library, which is slower
 
