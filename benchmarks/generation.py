@@ -36,9 +36,8 @@ def measure(session: Session) -> None:
     columns = (Column("prompts", "d"), Column("V", ",d"), Column("how"), Column("our weights"), *COMPARED)
     table = session.table("generation", "Generation", columns)
     vocab_sizes, hidden_size = ((30, 70), 8) if session.grid == "quick" else ((100, 8_000, 50_000), 512)
-    # New tokens are few where there are many prompts: a row takes as long either way.
-    counts = {1: 5, 3: 4} if session.grid == "quick" else {1: 64, 64: 16}
-    for (prompts, count), vocab_size in itertools.product(counts.items(), vocab_sizes):
+    prompt_counts, count = ((1, 3), 5) if session.grid == "quick" else ((1, 64), 64)
+    for prompts, vocab_size in itertools.product(prompt_counts, vocab_sizes):
         torch.manual_seed(session.seed)
         decoder = make_decoder(vocab_size, hidden_size).to(session.device)
         plain = PlainLanguageModel(decoder).to(session.device).eval()

@@ -6,6 +6,7 @@ from hypothesis import assume, currently_in_test_context, given, settings
 from hypothesis import strategies as st
 
 from zoo.decoding import SamplingOptions, candidates, choose
+from zoo.decoding.filters import best_first
 
 LARGEST_UNIFORM = 1 - 2**-53  # the largest that `torch.rand` gives in float64
 # Distinct, so that "the k best" is one set.
@@ -103,7 +104,7 @@ def test_as_few_tokens_are_kept_as_reach_p_exactly_and_of_equals_the_first(top_p
 
 def test_candidates_are_few_columns_best_first():
     logits = torch.randn(5, 100)
-    left, tokens = candidates(logits, SamplingOptions(top_k=7, top_p=0.9))
+    left, tokens = candidates(logits, SamplingOptions(top_k=7))
     assert left.shape == tokens.shape == (5, 7)
     assert (left.diff(dim=-1).nan_to_num(-1) <= 0).all()
     assert torch.equal(tokens[:, 0], logits.argmax(dim=-1))
@@ -115,8 +116,9 @@ def test_a_rows_filters_do_not_depend_on_the_other_rows(rows, options):
     left, tokens = candidates(torch.tensor(rows), options)
     for number, row in enumerate(rows):
         alone, alone_tokens = candidates(torch.tensor([row]), options)
-        assert torch.equal(left[number], alone[0])
-        assert tokens is None or torch.equal(tokens[number], alone_tokens[0])
+        count = alone.shape[1]
+        assert torch.equal(left[number, :count], alone[0]) and (left[number, count:] == -torch.inf).all()
+        assert tokens is None or torch.equal(tokens[number, :count], alone_tokens[0])
 
 
 # --- the draw -----------------------------------------------------------------------------------------------
@@ -258,3 +260,30 @@ def test_repetition_penalty_acts_on_greedy_choices_and_not_on_the_given_logits()
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SamplingOptions(**options)
+
+
+@given(
+    st.integers(1, 3).flatmap(
+        lambda rows: st.lists(
+            st.lists(
+                st.one_of(st.floats(width=32, allow_nan=False), st.sampled_from([0.0, -0.0, 1.0, -float("inf")])),
+                min_size=5,
+                max_size=5,
+            ),
+            min_size=rows,
+            max_size=rows,
+        )
+    )
+)
+def test_the_best_come_first_and_equals_in_their_order(rows):
+    logits = torch.tensor(rows)
+    expected = logits.sort(dim=-1, descending=True, stable=True).indices
+    assert torch.equal(best_first(logits), expected)
+    assert torch.equal(best_first(logits.double()), expected)
+
+
+def test_a_nucleus_is_no_wider_than_the_widest_row_needs():
+    logits = torch.tensor([[8.0, 0.0, 0.0, 0.0], [1.0, 1.0, -9.0, -9.0]])
+    left, tokens = candidates(logits, SamplingOptions(top_p=0.9))
+    assert left.shape == tokens.shape == (2, 2)
+    assert left[0, 1] == -torch.inf and tokens.tolist() == [[0, 1], [0, 1]]

@@ -91,12 +91,30 @@ def candidates(logits: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     if options.top_p < 1:
         if tokens is None:
-            logits, tokens = logits.sort(dim=-1, descending=True, stable=True)
+            tokens = best_first(logits)
+            logits = logits.gather(1, tokens)
         probabilities = torch.softmax(logits, dim=-1)
         # A token stays if those before it do not reach p; the best always does.
-        logits = logits.masked_fill(probabilities.cumsum(dim=-1) - probabilities >= options.top_p, -torch.inf)
+        left_out = probabilities.cumsum(dim=-1) - probabilities >= options.top_p
+        count = int((~left_out).sum(dim=-1).max())
+        logits, tokens = logits.masked_fill(left_out, -torch.inf)[:, :count], tokens[:, :count]
     if options.min_p > 0:
         # p / p_best = exp(logit - best logit), so no softmax is needed.
         relative = torch.exp(logits - logits.max(dim=-1, keepdim=True).values)
         logits = logits.masked_fill(relative < options.min_p, -torch.inf)
     return logits, tokens
+
+
+def best_first(logits: Tensor) -> Tensor:
+    """The tokens of each row by their logits, the best first and equal ones in their own order: (B, V) -> (B, V).
+
+    On a CPU NumPy sorts whole numbers several times as fast as PyTorch sorts numbers with their places. So logits go
+    before it as the whole numbers that are in the order of float32's bits, each with its token in the lower half.
+    """
+    if logits.device.type != "cpu" or logits.dtype != torch.float32:
+        return logits.sort(dim=-1, descending=True, stable=True).indices
+    bits = (logits + 0.0).view(torch.int32)  # + 0 makes -0 a 0, its equal
+    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    keys = ((~ascending).to(torch.int64) << 32) | torch.arange(logits.shape[1])
+    keys.numpy().sort(axis=1)
+    return keys & 0xFFFFFFFF
