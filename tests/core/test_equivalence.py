@@ -171,7 +171,7 @@ def test_so_it_does_with_products_by_convolution(monkeypatch, cell, shape, lengt
     convolved = []
     convolution = torch.nn.functional.conv2d
     monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: convolved.append(args) or convolution(*args))
-    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", {torch.float32: 1, torch.bfloat16: 1})
     monkeypatch.setattr(products, "onednn_is_quicker", lambda: True)
     test_fast_path_equals_plain_twin_in_float32(cell, shape, lengths)
     assert convolved

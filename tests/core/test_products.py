@@ -16,7 +16,7 @@ def convolved(monkeypatch):
     calls = []
     convolution = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *args: calls.append(args) or convolution(*args))
-    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", {torch.float32: 1, torch.bfloat16: 1})
     monkeypatch.setattr(products, "onednn_is_quicker", lambda: True)
     return calls
 
@@ -24,15 +24,30 @@ def convolved(monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_outputs_and_gradients_are_those_of_torch(convolved, shape, size, has_bias):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_outputs_and_gradients_are_those_of_torch(convolved, shape, size, has_bias, dtype):
     torch.manual_seed(0)
     given = [torch.randn(shape), torch.randn(size, shape[-1])] + [torch.randn(size)] * has_bias
-    given = [tensor.requires_grad_() for tensor in given]
+    given = [tensor.to(dtype).requires_grad_() for tensor in given]
     found, expected = linear(*given), F.linear(*given)
     assert len(convolved) == 1 and found.shape == expected.shape and found.is_contiguous()
     torch.testing.assert_close(found, expected)
     grad = torch.randn_like(expected)
     torch.testing.assert_close(torch.autograd.grad(found, given, grad), torch.autograd.grad(expected, given, grad))
+    needed = [given[0], given[-1]]
+    alone = torch.autograd.grad(linear(*given), needed, grad)
+    torch.testing.assert_close(alone, torch.autograd.grad(F.linear(*given), needed, grad))
+
+
+def test_gradients_have_gradients(convolved):
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        torch.manual_seed(0)
+        x, weight = torch.randn(6, 5).to(dtype).requires_grad_(), torch.randn(4, 5).to(dtype).requires_grad_()
+        seconds = []
+        for product in (linear, F.linear):
+            (of_x,) = torch.autograd.grad(product(x, weight).tanh().sum(), x, create_graph=True)
+            seconds.append(torch.autograd.grad(of_x.square().sum(), [x, weight]))
+        torch.testing.assert_close(seconds[0], seconds[1], rtol=tolerance, atol=tolerance)
 
 
 def test_rows_and_weights_may_lie_in_any_way(convolved):
@@ -59,9 +74,9 @@ def test_a_linear_layer_is_that_of_torch(convolved):
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_types_are_left_to_torch(convolved, dtype):
-    x, weight = torch.randn(3, 5, dtype=dtype), torch.randn(7, 5, dtype=dtype)
+    x, weight = (torch.randn(size, 5, dtype=dtype) for size in (3, 7))
     assert torch.equal(linear(x, weight), F.linear(x, weight))
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.randn(3, 5), torch.randn(7, 5)).dtype == torch.bfloat16
@@ -69,7 +84,7 @@ def test_other_types_are_left_to_torch(convolved, dtype):
 
 
 def test_small_products_are_left_to_torch(monkeypatch, convolved):
-    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", 3 * 5 * 7)
+    monkeypatch.setattr(products, "MIN_MULTIPLICATIONS", {torch.float32: 3 * 5 * 7})
     weight = torch.randn(7, 5)
     linear(torch.randn(2, 5), weight)
     assert not convolved
