@@ -43,7 +43,7 @@ def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
     if grad.dtype != torch.float32 or not _by_convolution(grad, weight, grad.numel() * weight.shape[1]):
         return grad @ weight
     shape = (1, weight.shape[1], len(grad), 1)
-    inputs_grad = conv2d_input(shape, weight[:, :, None, None], _picture(grad))
+    inputs_grad = conv2d_input(shape, _filters(weight), _picture(grad))
     return inputs_grad.permute(0, 2, 3, 1).reshape(len(grad), -1)
 
 
@@ -76,7 +76,7 @@ def _by_convolution(x: Tensor, other: Tensor, multiplications: int) -> bool:
 
 def _convolution(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`linear` of rows (N, I)."""
-    outputs = F.conv2d(_picture(rows), weight[:, :, None, None], bias)
+    outputs = F.conv2d(_picture(rows), _filters(weight), bias)
     return outputs.permute(0, 2, 3, 1).reshape(len(rows), len(weight))
 
 
@@ -102,3 +102,8 @@ class _BFloat16Convolution(torch.autograd.Function):
 def _picture(rows: Tensor) -> Tensor:
     """(N, C) -> (1, C, N, 1), each place's channels side by side, as they lie: no copy."""
     return rows[None, :, None].permute(0, 3, 1, 2)
+
+
+def _filters(weight: Tensor) -> Tensor:
+    """(O, I) -> (O, I, 1, 1), strided as a picture, or gradients would be copied into the order of another kernel."""
+    return weight[:, None, None].permute(0, 3, 1, 2)
