@@ -1,15 +1,17 @@
 """Whole sequences of the classic cells, by PyTorch's own kernels where there are good ones.
 
 On a GPU these are cuDNN's; on a CPU `torch.lstm` is oneDNN's fused kernel, in float32 and bfloat16, as long as its
-input is padded, and the RNN and the GRU are our own (`rnn.py`, `gru.py`). `PackedSequence` would leave that kernel for
-a loop over steps several times slower, so ragged rows run padded here and their padding is made harmless instead. The
-kernels' argument `train` is whether there will be a backward pass: cuDNN keeps what that needs only if so.
+input is padded, and the RNN, the GRU and some large LSTMs are our own (`rnn.py`, `gru.py`, `lstm.py`). `PackedSequence`
+would leave that kernel for a loop over steps several times slower, so ragged rows run padded here and their padding is
+made harmless instead. The kernels' argument `train` is whether there will be a backward pass: cuDNN keeps what that
+needs only if so.
 """
 
 import torch
 from torch import Tensor
 
 from zoo.core.gru import gru_scan
+from zoo.core.lstm import lstm_scan, scan_is_quicker
 from zoo.core.padding import padding_mask
 from zoo.core.products import linear
 from zoo.core.rnn import rnn_scan
@@ -61,11 +63,16 @@ def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor
         # Blocks i, f, g, o.
         hold = torch.tensor([-SATURATED, SATURATED, 0.0, 0.0], dtype=ih.dtype, device=ih.device)
         ih = torch.cat([ih, hold.repeat_interleave(hh.shape[1])[:, None]], dim=1)
-    h, c = (part[None].to(x.dtype).contiguous() for part in state)
-    outputs, h, c = torch.lstm(
-        x, (h, c), [ih, hh, bias_ih, bias_hh], True, 1, 0.0, torch.is_grad_enabled(), False, True
-    )
-    return outputs, (h[0] if lengths is None else last_outputs(outputs, lengths), c[0])
+    h, c = (part.to(x.dtype).contiguous() for part in state)
+    if scan_is_quicker(x, hh.shape[1]):
+        products = linear(x.transpose(0, 1).contiguous(), ih, bias_ih + bias_hh)
+        outputs, c = lstm_scan(products, h, c, hh)
+        outputs = outputs.transpose(0, 1)
+    else:
+        weight, train = [ih, hh, bias_ih, bias_hh], torch.is_grad_enabled()
+        outputs, _, last = torch.lstm(x, (h[None], c[None]), weight, True, 1, 0.0, train, False, True)
+        c = last[0]
+    return outputs, (outputs[:, -1] if lengths is None else last_outputs(outputs, lengths), c)
 
 
 def last_outputs(outputs: Tensor, lengths: Tensor) -> Tensor:
