@@ -96,6 +96,14 @@ def test_same_seed_same_text_and_another_seed_another():
     assert len(unseeded) == 3
 
 
+def test_without_a_seed_equal_prompts_have_different_texts():
+    model = make_generator()
+    assert len(set(model.generate(["the "] * 5, max_new_tokens=30))) == 5
+    drawn = model.generate(["the "] * 3, num_return=2, max_new_tokens=30)
+    assert len({text for pair in drawn for text in pair}) == 6
+    assert len(set(model.generate(["the "] * 5, max_new_tokens=30, seed=1))) == 1
+
+
 def test_bfloat16_rounds_every_step(monkeypatch):
     model, steps = make_generator(), []
     step = PackedDecoder.step

@@ -87,7 +87,8 @@ def generate_text(
 
     Returns:
         The continuation without the prompt; for a list of prompts a list; with `num_return` a list in its place.
-        A prompt's continuation does not depend on what other prompts there are.
+        A prompt's continuation does not depend on what other prompts there are: with a seed equal prompts have equal
+        ones, while without one each is drawn anew.
 
     Raises:
         ValueError: `num_return` is below 1, or what `stream_text` raises.
@@ -117,7 +118,7 @@ def stream_text(model: Stepper, tokenizer: TextTokenizer, prompt: str = "", **op
             max_new_tokens: how many tokens to add at most.
             temperature, top_k, top_p, min_p, repetition_penalty: see `SamplingOptions`.
             stop: a string, or several, before the first of which the text ends.
-            seed: the same seed gives the same text; None takes one by chance.
+            seed: the same seed gives the same text; None takes one by chance, another for every text.
 
     Raises:
         ValueError: an option outside its range.
@@ -196,11 +197,12 @@ def _generate(
         raise ValueError("a stop string is empty; it would end every text before it begins")
     if max_new_tokens == 0 or not prompts:
         return
-    seed = secrets.randbits(62) if seed is None else seed
     ids = _prompt_ids(tokenizer, prompts)
     rows = [_Row(tokenizer, prompt, stops, max_new_tokens) for prompt in ids]
     # By its number among its prompt's samples, not by its place in the batch.
-    seeds = [(seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))]
+    seeds = [
+        secrets.randbits(63) if seed is None else (seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))
+    ]
     sampler = Sampler(model, ids, options, seeds, tokenizer.never_generated, _device(model))
     for drawn in sampler:
         for number, token in drawn:
