@@ -91,16 +91,20 @@ def test_unusable_arguments() -> None:
             batches.rows(4, k)
 
 
-@given(st.lists(st.integers(0, 60), max_size=200), st.integers(1, 200))
-def test_evaluation_goes_from_the_longest_to_the_shortest_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(evaluation_batches(lengths, budget))
+@given(st.lists(st.integers(0, 60), max_size=200), st.integers(1, 200), st.none() | st.integers(1, 9))
+def test_evaluation_goes_from_the_longest_to_the_shortest_within_the_budget(
+    lengths: list[int], budget: int, size: int | None
+) -> None:
+    batches = list(evaluation_batches(lengths, budget, size))
     rows = [row for batch in batches for row in batch]
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
     for number, batch in enumerate(batches, start=1):
         longest = max(1, lengths[batch[0]])
         assert len(batch) == 1 or len(batch) * longest <= budget
-        assert number == len(batches) or (len(batch) + 1) * longest > budget  # none is cut sooner than it must be
+        assert size is None or len(batch) <= size
+        # None is cut sooner than it must be.
+        assert number == len(batches) or (len(batch) + 1) * longest > budget or len(batch) == size
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64])

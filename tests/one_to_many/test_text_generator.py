@@ -3,7 +3,8 @@ import torch
 
 from zoo.core import CELLS, PackedDecoder, detach
 from zoo.data import TextTokenizer
-from zoo.one_to_many import TextGenerator
+from zoo.decoding import beam
+from zoo.one_to_many import TextGenerator, generation
 
 TEXT = "the quick brown fox jumps over the lazy dog.\nand then, it sat there; why not?\n" * 5
 TOKENIZERS = {
@@ -141,6 +142,32 @@ def test_any_prompt_is_continued(level, prompt):
     assert model.generate([prompt, "the "], max_new_tokens=15, seed=1)[0] == text
     if level == "char":
         assert len(text) == 15
+
+
+@pytest.mark.parametrize(
+    "limit", [(generation, "BATCH_TOKENS", 60), (beam, "MAX_SCORES", 200)], ids=["tokens", "scores"]
+)
+def test_many_prompts_are_continued_some_at_a_time_with_the_same_texts(monkeypatch, limit):
+    model, shapes = make_generator("lstm"), []
+    prompts = [*prompts_of_all_lengths(20), TEXT[:200]]
+    calls = [
+        lambda: model.generate(prompts, max_new_tokens=8, seed=3, num_return=2, stop=["t", "."]),
+        lambda: model.beam_search(prompts, max_new_tokens=4, num_beams=3),
+    ]
+    whole = [call() for call in calls]
+    monkeypatch.setattr(*limit)
+    prefill = PackedDecoder.prefill
+    monkeypatch.setattr(
+        PackedDecoder, "prefill", lambda self, *given: shapes.append(given[0].shape) or prefill(self, *given)
+    )
+    for call, texts in zip(calls, whole, strict=True):
+        shapes.clear()
+        assert call() == texts
+        assert len(shapes) > 3
+        beams = 1 if call is calls[0] else 3
+        for rows, steps in shapes:
+            assert rows == 1 or rows * steps <= generation.BATCH_TOKENS
+            assert rows == 1 or rows * beams * model.tokenizer.vocab_size <= beam.MAX_SCORES
 
 
 @every_level

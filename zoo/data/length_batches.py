@@ -95,19 +95,20 @@ class LengthBatches:
         )
 
 
-def evaluation_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def evaluation_batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> Iterator[list[int]]:
     """Every example once, longest first, so that what does not fit the memory fails at once: indices of each batch.
 
     Args:
         lengths: the number of steps of each example.
         batch_tokens: what rows times longest row comes to at most; only a row longer than that stands alone.
+        batch_size: the rows a batch has at most, None for as many as `batch_tokens` allows.
 
     Raises:
         InputError: `batch_tokens` is below 1.
     """
     _check_batch_tokens(batch_tokens)
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return _cut(order, lengths, len(order), batch_tokens)
+    return _cut(order, lengths, len(order) if batch_size is None else batch_size, batch_tokens)
 
 
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

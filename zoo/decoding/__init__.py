@@ -1,6 +1,14 @@
 """From next-step scores to sequences. Knows a decoder's step, not what it decodes."""
 
-from zoo.decoding.beam import BeamDecoder, BeamOptions, DecoderMemory, Hypothesis, beam_search, length_penalty
+from zoo.decoding.beam import (
+    BeamDecoder,
+    BeamOptions,
+    DecoderMemory,
+    Hypothesis,
+    beam_search,
+    length_penalty,
+    rows_at_once,
+)
 from zoo.decoding.ensemble import EnsembleDecoder, EnsembleMemory, Start
 from zoo.decoding.filters import SamplingOptions, candidates, choose
 from zoo.decoding.sampling import Sampler, Stepper
@@ -20,4 +28,5 @@ __all__ = [
     "candidates",
     "choose",
     "length_penalty",
+    "rows_at_once",
 ]

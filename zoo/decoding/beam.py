@@ -17,6 +17,9 @@ from zoo.core.state import State, reorder
 MAX_BEAMS = 10_000
 """More is a slip, and would not fit any memory."""
 
+MAX_SCORES = 2**26
+"""Scores (rows, V) of a step's next tokens that a batch may have: 256 MB in float32, of which a step keeps a few."""
+
 
 @dataclass(frozen=True)
 class BeamOptions:
@@ -74,6 +77,11 @@ class BeamDecoder(Protocol):
 
     def step(self, *args: Any, **kwargs: Any) -> tuple[Tensor, State]:
         """Tokens (N,), state, and the memory where there is one -> logits (N, V), state."""
+
+
+def rows_at_once(vocab_size: int, num_beams: int = 1) -> int:
+    """How many sources a batch may have, V and K given, for no more than MAX_SCORES; at least one."""
+    return max(1, MAX_SCORES // (vocab_size * num_beams))
 
 
 def length_penalty(length: Tensor | int, alpha: float) -> Tensor:

@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.data.length_batches import pad
+from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
-from zoo.decoding import BeamOptions, Sampler, SamplingOptions, Stepper, beam_search
+from zoo.decoding import BeamOptions, Sampler, SamplingOptions, Stepper, beam_search, rows_at_once
 
 # Tokens that stand before a new one when it is turned into text: enough for any decoder's spacing, and for the
 # bytes of one character of a byte-level vocabulary.
 DECODING_CONTEXT = 8
+
+# Prompts are continued so many of their tokens, padding included, at a time.
+BATCH_TOKENS = 16_384
 
 
 class _Row:
@@ -156,19 +159,20 @@ def search_text(
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     beams = BeamOptions(num_beams=num_beams, no_repeat_ngram_size=no_repeat_ngram_size)
-    if not prompts:
-        return []
     ids = _prompt_ids(tokenizer, prompts)
-    tokens, lengths = (part.to(_device(model)) for part in pad([torch.tensor(row) for row in ids]))
-    found = beam_search(
-        model,
-        *model.prefill(tokens, lengths),
-        end_id=None,
-        max_new_tokens=max_new_tokens,
-        options=beams,
-        banned=tokenizer.never_generated,
-    )
-    texts = [_continuation(tokenizer, row, best.tokens) for row, (best,) in zip(ids, found, strict=True)]
+    texts = [""] * len(ids)
+    for numbers in _batches(ids, tokenizer, num_beams):
+        tokens, lengths = (part.to(_device(model)) for part in pad([torch.tensor(ids[n]) for n in numbers]))
+        found = beam_search(
+            model,
+            *model.prefill(tokens, lengths),
+            end_id=None,
+            max_new_tokens=max_new_tokens,
+            options=beams,
+            banned=tokenizer.never_generated,
+        )
+        for number, (best,) in zip(numbers, found, strict=True):
+            texts[number] = _continuation(tokenizer, ids[number], best.tokens)
     return texts[0] if isinstance(prompt, str) else texts
 
 
@@ -198,20 +202,20 @@ def _generate(
     if max_new_tokens == 0 or not prompts:
         return
     ids = _prompt_ids(tokenizer, prompts)
-    rows = [_Row(tokenizer, prompt, stops, max_new_tokens) for prompt in ids]
-    # By its number among its prompt's samples, not by its place in the batch.
-    seeds = [
-        secrets.randbits(63) if seed is None else (seed * 1_000_003 + row % samples) % 2**63 for row in range(len(rows))
-    ]
-    sampler = Sampler(model, ids, options, seeds, tokenizer.never_generated, _device(model))
-    for drawn in sampler:
-        for number, token in drawn:
-            row = rows[number]
-            row.add(token)
-            if row.ended:
-                sampler.end(number)
-            if piece := row.take():
-                yield number, piece
+    for numbers in _batches(ids, tokenizer):
+        rows = [_Row(tokenizer, ids[n], stops, max_new_tokens) for n in numbers]
+        # By its number among its prompt's samples, not by its place in the batch.
+        seeds = [secrets.randbits(63) if seed is None else (seed * 1_000_003 + n % samples) % 2**63 for n in numbers]
+        few = [ids[n] for n in numbers]
+        sampler = Sampler(model, few, options, seeds, tokenizer.never_generated, _device(model))
+        for drawn in sampler:
+            for place, token in drawn:
+                row = rows[place]
+                row.add(token)
+                if row.ended:
+                    sampler.end(place)
+                if piece := row.take():
+                    yield numbers[place], piece
 
 
 def _device(model: Stepper) -> torch.device:
@@ -223,6 +227,11 @@ def _prompt_ids(tokenizer: TextTokenizer, prompts: Sequence[str]) -> list[list[i
     known = [token for token in (tokenizer.newline_id, tokenizer.unknown_id) if token is not None]
     start = known[0] if known else 0
     return [tokenizer.encode(prompt) or [start] for prompt in prompts]
+
+
+def _batches(ids: Sequence[list[int]], tokenizer: TextTokenizer, num_beams: int = 1) -> Iterator[list[int]]:
+    """Numbers of the prompts of each batch, so that the memory has room for their tokens and for their scores."""
+    return evaluation_batches([len(row) for row in ids], BATCH_TOKENS, rows_at_once(tokenizer.vocab_size, num_beams))
 
 
 def _continuation(tokenizer: TextTokenizer, before: list[int], tokens: Sequence[int]) -> str:
