@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from zoo.core import ATTENTIONS, CELLS
 from zoo.data import TextTokenizer
 from zoo.data.text_parts import cut_text
+from zoo.decoding import beam
 from zoo.errors import InputError
 from zoo.seq2seq import Translation, TranslationBatch, Translator
 
@@ -104,6 +105,20 @@ def test_beam_of_one_is_greedy_and_batches_change_nothing(attention):
             assert [one.score for one in got] == pytest.approx([one.score for one in want], abs=1e-4)
     for text in texts:
         assert model.translate(text, num_beams=1) == greedy(model, text)
+
+
+def test_short_sources_are_batched_by_the_scores_of_their_beams(monkeypatch):
+    model, rows = make(), []
+    texts = ["a", "no", "the", "dog", "four", "one two three four"]
+    whole = model.translations(texts, num_beams=3)
+    monkeypatch.setattr(beam, "MAX_SCORES", 2 * 3 * (JOINT.vocab_size + 1))
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda source, lengths: rows.append(len(source)) or encode(source, lengths))
+    limited = model.translations(texts, num_beams=3)
+    assert rows == [2, 2, 2]
+    for got, want in zip(limited, whole, strict=True):
+        assert got[0].text == want[0].text
+        assert got[0].score == pytest.approx(want[0].score, abs=1e-4)
 
 
 def greedy(model, text):

@@ -12,7 +12,7 @@ from zoo.core.dropout import check_probability
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.text_parts import cut_text
 from zoo.data.tokenizer import TextTokenizer
-from zoo.decoding import BeamOptions, Hypothesis, beam_search
+from zoo.decoding import BeamOptions, Hypothesis, beam_search, rows_at_once
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 from zoo.seq2seq.encoder import RecurrentEncoder
 
@@ -239,7 +239,8 @@ class Translator(PretrainedModel):
             num_beams, n_best, length_penalty, no_repeat_ngram_size: see `zoo.decoding.BeamOptions`.
             min_ratio: fewest tokens for each of the source.
             max_ratio: most tokens for each of the source, and 10 more; None for the model's own.
-            batch_tokens: source tokens in a batch, padding included.
+            batch_tokens: source tokens in a batch, padding included; it has fewer where the scores of their beams would
+                be more than `zoo.decoding.beam.MAX_SCORES`.
 
         Returns:
             N lists of up to `n_best` translations, the best first.
@@ -289,7 +290,8 @@ class Translator(PretrainedModel):
         with evaluating(self):
             # For one sentence that takes as long as it saves.
             decoder = PackedDecoder(self.decoder) if len(rows) > 1 else self.decoder
-            for numbers in evaluation_batches([len(row) for row in rows], batch_tokens):
+            batch_size = rows_at_once(self.decoder.vocab_size, beams.num_beams)
+            for numbers in evaluation_batches([len(row) for row in rows], batch_tokens, batch_size):
                 source, lengths = (part.to(device) for part in pad([rows[n] for n in numbers]))
                 state, memory = self.encode(source, lengths)
                 first = torch.full((len(numbers),), self.end_id, device=device)
