@@ -225,3 +225,14 @@ def test_every_parameter_gets_a_gradient(cell, kind):
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         RecurrentDecoder(**{"vocab_size": 5, "embedding_size": 6, "hidden_size": 7, **options})
+
+
+@pytest.mark.parametrize("rows", [0, 4, 5, 12])
+def test_a_memory_whose_rows_do_not_divide_those_of_the_tokens_is_refused(rows):
+    decoder = make_decoder(num_layers=2, attention="general", memory_size=3)
+    memory = decoder.memory(torch.zeros(rows, 5, 3), torch.full((rows,), 5))
+    message = f"there are 6 rows and a memory of {rows} rows, which must divide them"
+    with pytest.raises(ValueError, match=message):
+        decoder(make_tokens(6, 4), memory=memory)
+    with pytest.raises(ValueError, match=message):
+        decoder.step(make_tokens(6, 1)[:, 0], decoder.initial_state(6), memory)

@@ -178,7 +178,11 @@ class RecurrentDecoder(nn.Module):
         """
         if self.attention is None or memory is None:
             raise ValueError("this decoder has attention: give it a memory to look at")
-        queries = outputs.reshape(len(memory.padding), -1, outputs.shape[-1])
+        rows, sources = len(outputs), len(memory.padding)
+        # Otherwise steps could stand in for the rows that are missing.
+        if sources == 0 or rows % sources:
+            raise ValueError(f"there are {rows} rows and a memory of {sources} rows, which must divide them")
+        queries = outputs.reshape(sources, -1, outputs.shape[-1])
         return self.attention_dropout(outputs + self.attention(queries, memory).reshape_as(outputs))
 
     def scores(self, features: Tensor) -> Tensor:
@@ -215,7 +219,7 @@ class RecurrentDecoder(nn.Module):
         Logits at step t score the token after the t-th. Those in a row's padding mean nothing.
 
         Raises:
-            ValueError: the decoder has attention, and there is no memory.
+            ValueError: the decoder has attention, and there is no memory, or its rows do not divide B.
         """
         features, state = self.features(tokens, state, lengths, memory)
         return self.scores(features), state
