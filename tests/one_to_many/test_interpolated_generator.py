@@ -111,6 +111,9 @@ def test_training_mode_is_left_as_it_was():
         "a", max_new_tokens=9, seed=1
     )
     assert model.network.training
+    stream = model.stream("a", max_new_tokens=9, seed=1)
+    next(stream)
+    assert all(module.training for module in model.network.modules())
 
 
 # --- saved and loaded -----------------------------------------------------------------------------------------

@@ -244,6 +244,18 @@ def test_generate_and_stream_put_the_mode_back(training):
     assert model.training == training
 
 
+def test_streams_take_turns_on_a_model_in_training():
+    options = {"dropout": 0.5, "input_dropout": 0.5, "weight_dropout": 0.5}
+    model = make_generator("lstm", **options).train()
+    alone = [list(model.stream(prompt, max_new_tokens=20, temperature=0)) for prompt in ("the ", "and")]
+    streams = [model.stream(prompt, max_new_tokens=20, temperature=0) for prompt in ("the ", "and")]
+    pieces = [[next(stream) for stream in streams]]
+    assert all(module.training for module in model.modules())
+    pieces += [list(pair) for pair in zip(*streams, strict=True)]
+    assert [list(several) for several in zip(*pieces, strict=True)] == alone
+    assert all(module.training for module in model.modules())
+
+
 def test_a_frozen_part_stays_in_evaluation_mode():
     model = make_generator(dropout=0.5).train()
     model.decoder.core.eval()

@@ -10,6 +10,7 @@ from torch import nn
 from zoo.data.length_batches import evaluation_batches, pad
 from zoo.data.tokenizer import TextTokenizer
 from zoo.decoding import BeamOptions, Sampler, SamplingOptions, Stepper, beam_search, rows_at_once
+from zoo.pretrained import evaluating
 
 # Tokens that stand before a new one when it is turned into text: enough for any decoder's spacing, and for the
 # bytes of one character of a byte-level vocabulary.
@@ -127,6 +128,19 @@ def stream_text(model: Stepper, tokenizer: TextTokenizer, prompt: str = "", **op
         ValueError: an option outside its range.
     """
     return (piece for _, piece in _generate(model, tokenizer, [prompt], 1, **options))
+
+
+def pieces_of(model: nn.Module, pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of `stream_text`, `model` in evaluation mode while one is made and in its own between two.
+
+    Meanwhile another stream may begin or end, or the model be trained.
+    """
+    while True:
+        with evaluating(model):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from zoo.core import PackedDecoder, State
 from zoo.core.dropout import check_probability
 from zoo.core.output import CHUNK_SCORES
 from zoo.ngram_model import NgramModel
-from zoo.one_to_many.generation import generate_text, stream_text
+from zoo.one_to_many.generation import generate_text, pieces_of, stream_text
 from zoo.one_to_many.markov_generator import MARKOV_FILE, MarkovGenerator
 from zoo.one_to_many.text_generator import TextGenerator
 from zoo.pretrained import evaluating, local_folder
@@ -88,8 +88,8 @@ class InterpolatedGenerator(nn.Module):
 
     def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
-        with evaluating(self.network):
-            yield from stream_text(self._stepper(bfloat16), self.network.require_tokenizer(), prompt, **options)
+        pieces = stream_text(self._stepper(bfloat16), self.network.require_tokenizer(), prompt, **options)
+        yield from pieces_of(self.network, pieces)
 
     def _stepper(self, bfloat16: bool) -> "_MixedDecoder":
         return _MixedDecoder(self.network.stepper(bfloat16), self.markov, self.weight)

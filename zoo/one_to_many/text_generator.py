@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.core import PackedDecoder, RecurrentDecoder, State
 from zoo.data.tokenizer import TextTokenizer
-from zoo.one_to_many.generation import generate_text, search_text, stream_text
+from zoo.one_to_many.generation import generate_text, pieces_of, search_text, stream_text
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
 
 
@@ -100,8 +100,8 @@ class TextGenerator(PretrainedModel):
 
     def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
-        with evaluating(self):
-            yield from stream_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+        pieces = stream_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+        yield from pieces_of(self, pieces)
 
     def stepper(self, bfloat16: bool = False) -> PackedDecoder:
         """What texts are continued with: the decoder with its weights laid out for steps."""
