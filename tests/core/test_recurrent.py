@@ -305,6 +305,16 @@ def test_inputs_of_another_shape_are_refused(shape):
         RecurrentCore("gru", 4, 5)(torch.zeros(shape))
 
 
+@every_cell
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_inputs_that_are_no_floats_are_refused(cell, dtype):
+    core, inputs = RecurrentCore(cell, 4, 5), torch.ones(3, 6, 4, dtype=dtype)
+    with pytest.raises(ValueError, match=f"inputs are {dtype}, but must be floats"):
+        core(inputs)
+    with pytest.raises(ValueError, match=f"inputs are {dtype}, but must be floats"):
+        core.step(inputs[:, 0], core.initial_state(3))
+
+
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [

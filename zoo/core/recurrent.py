@@ -127,7 +127,7 @@ class RecurrentCore(nn.Module):
         """Run over whole sequences.
 
         Args:
-            inputs: (B, T, I), rows padded on the right.
+            inputs: (B, T, I), floats, rows padded on the right.
             state: what an earlier call returned, or None for zeros; tensors (L·D, B, H).
             lengths: (B,), int64, each row's own steps, 1 to T; None where every row has T. What stands in the
                 padding has no effect on any result.
@@ -189,10 +189,11 @@ class RecurrentCore(nn.Module):
 
         `weights`, one a layer, stand in for the core's own: the same in another form, such as `packed_layers` makes.
 
-        Raises ValueError on a bidirectional core, whose backward direction needs the whole row.
+        Raises ValueError on a bidirectional core, whose backward direction needs the whole row, and for integers.
         """
         if self.num_directions == 2:
             raise ValueError("a bidirectional core cannot step: its backward direction starts at the row's end")
+        _check_floating(input)
         self._check_state(state, len(input))
         dtype = compute_dtype(input)
         finals: list[State] = []
@@ -236,6 +237,7 @@ class RecurrentCore(nn.Module):
     def _check(self, inputs: Tensor, state: State | None, lengths: Tensor | None) -> State:
         if inputs.ndim != 3 or inputs.shape[2] != self.input_size or inputs.shape[1] < 1:
             raise ValueError(f"inputs are {tuple(inputs.shape)}, but must be (B, T, I) with T ≥ 1, I {self.input_size}")
+        _check_floating(inputs)
         if lengths is not None:
             if lengths.shape != inputs.shape[:1]:
                 raise ValueError(f"lengths are {tuple(lengths.shape)}, but must be (B,), B {inputs.shape[0]}")
@@ -256,6 +258,12 @@ class RecurrentCore(nn.Module):
         given = [tuple(part.shape) for part in state]
         if given != [shape] * self.cell.state_parts:
             raise ValueError(f"state is {given}, but must be {self.cell.state_parts} tensors (L·D, B, H), each {shape}")
+
+
+def _check_floating(inputs: Tensor) -> None:
+    # The weights would be rounded to integers, mostly to zeros.
+    if not inputs.is_floating_point():
+        raise ValueError(f"inputs are {inputs.dtype}, but must be floats: convert them with .float()")
 
 
 def _suffix(layer: int, direction: int) -> str:
