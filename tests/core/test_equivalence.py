@@ -180,8 +180,7 @@ def test_so_it_does_with_products_by_convolution(monkeypatch, cell, shape, lengt
 class AsOnGPU(torch.Tensor):
     """On the CPU, but takes the way that is meant for a GPU."""
 
-    is_cuda = True
-    device = torch.device("cuda")
+    device = torch.device("mps")
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])

@@ -242,7 +242,7 @@ class RecurrentCore(nn.Module):
             if lengths.shape != inputs.shape[:1]:
                 raise ValueError(f"lengths are {tuple(lengths.shape)}, but must be (B,), B {inputs.shape[0]}")
             # On a GPU the check would wait for the device; torch.compile would break its graph there.
-            seen = not (lengths.is_cuda or torch.compiler.is_compiling())
+            seen = lengths.device.type == "cpu" and not torch.compiler.is_compiling()
             if seen and not 1 <= int(lengths.min()) <= int(lengths.max()) <= inputs.shape[1]:
                 raise ValueError(
                     f"lengths go from {lengths.min()} to {lengths.max()}, but must be 1 to T {inputs.shape[1]}"

@@ -159,13 +159,13 @@ def _open(z: Tensor, inside: Tensor | None, start: int) -> Tensor:
 def _chunks(products: Tensor) -> list[tuple[int, int]]:
     """The steps in stretches (start, stop); on a GPU one stretch, for few launches."""
     steps = products.shape[1]
-    size = steps if products.is_cuda else max(1, CHUNK_ELEMENTS // (products.shape[0] * products.shape[2]))
+    size = steps if products.device.type != "cpu" else max(1, CHUNK_ELEMENTS // (products.shape[0] * products.shape[2]))
     return [(start, min(start + size, steps)) for start in range(0, steps, size)]
 
 
 def _scan(candidate: Tensor, z: Tensor, initial: Tensor, outputs: Tensor) -> Tensor:
     """Every step's h, written to `outputs`; all (K, B, H) but `initial`."""
-    if z.is_cuda:
+    if z.device.type != "cpu":
         return outputs.copy_(_scan_tree(1 - z, z * candidate, initial))
     h = initial
     for end, weight, out in zip(candidate, z, outputs, strict=True):
@@ -179,7 +179,7 @@ def _scan_backward(keep: Tensor, reaching: Tensor, from_later: Tensor) -> Tensor
     `from_later` (B, H) is what reaches the last step beside its own gradient; `reaching` is used up.
     """
     reaching[-1] += from_later
-    if reaching.is_cuda:
+    if reaching.device.type != "cpu":
         shifted = torch.cat([torch.zeros_like(keep[:1]), keep[1:].flip(0)])
         return _scan_tree(shifted, reaching.flip(0), torch.zeros_like(reaching[0])).flip(0)
     steps, keeps = reaching.unbind(0), keep.unbind(0)
