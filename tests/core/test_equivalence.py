@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.core.plain_twin import plain_core
 from zoo.core import CELLS, CellWeights, RecurrentCore, detach, packed, products, recurrent, scan, stretches
-from zoo.core.fused import gru_sequence, rnn_sequence
+from zoo.core.fused import gru_sequence, lstm_sequence, rnn_sequence
 from zoo.core.packed import PackedLinear
 
 INPUT, HIDDEN, STEPS = 5, 6, 7
@@ -197,6 +197,15 @@ def test_cells_of_the_gpu_equal_those_of_the_cpu(cell, sequence, lengths):
     cpu = results_and_gradients(run, core, *make_inputs(core))
     gpu = results_and_gradients(lambda x, state: run(x.as_subclass(AsOnGPU), state), core, *make_inputs(core))
     assert_same(gpu, cpu, rtol=1e-4, atol=1e-5)
+
+
+def test_ragged_rows_of_an_lstm_copy_no_numbers_to_the_device(monkeypatch):
+    core = make_core("lstm")
+    inputs, state = make_inputs(core)
+    weights, lengths = core.layer_weights(0, 0, inputs.dtype), torch.tensor(LENGTHS)
+    monkeypatch.delattr(torch, "tensor")  # a copy that a GPU would be waited for
+    outputs, _ = lstm_sequence(inputs, tuple(part[0] for part in state), weights, lengths)
+    assert outputs.shape == (4, STEPS, HIDDEN)
 
 
 # --- padding ------------------------------------------------------------------------------------------------

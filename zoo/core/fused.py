@@ -60,9 +60,10 @@ def lstm_sequence(x: Tensor, state: State, weights: CellWeights, lengths: Tensor
     ih, hh, bias_ih, bias_hh = _flat(weights)
     if lengths is not None:
         x = torch.cat([x, padding_mask(lengths, x.shape[1])[..., None].to(x.dtype)], dim=-1)
-        # Blocks i, f, g, o.
-        hold = torch.tensor([-SATURATED, SATURATED, 0.0, 0.0], dtype=ih.dtype, device=ih.device)
-        ih = torch.cat([ih, hold.repeat_interleave(hh.shape[1])[:, None]], dim=1)
+        # Blocks i, f, g, o, filled on the device: to copy numbers there, it would be waited for.
+        size = hh.shape[1]
+        hold = [ih.new_full((size, 1), -SATURATED), ih.new_full((size, 1), SATURATED), ih.new_zeros(2 * size, 1)]
+        ih = torch.cat([ih, torch.cat(hold)], dim=1)
     h, c = (part.to(x.dtype).contiguous() for part in state)
     if scan_is_quicker(x, hh.shape[1]):
         products = linear(x.transpose(0, 1).contiguous(), ih, bias_ih + bias_hh)
