@@ -32,6 +32,8 @@ class Cell:
         sequence: (x (B, T, I), state, weights, lengths (B,) or None) -> outputs (B, T, H), final state. At and after
             a row's length its outputs are unspecified (the core sets them to zero); the final state is that of
             the row's own last step.
+        by_rows: whether a step takes longer the more rows it has. On a CPU ragged rows then run in stretches of steps,
+            each with the rows that still go on; see `zoo.core.stretches`.
     """
 
     name: str
