@@ -36,7 +36,7 @@ class GenerationOptions:
         echo: Print the prompt before its continuation.
         seed: The same seed gives the same text.
         markov_weight: Share of the n-gram model that was counted beside the run; with 0 the network writes alone.
-        precision: bfloat16 is quicker on a CPU, and draws from almost the same model.
+        precision: bfloat16 is quicker on a CPU that multiplies in it, and draws from almost the same model.
         device: auto, cpu, cuda, ...
     """
 

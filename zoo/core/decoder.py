@@ -260,9 +260,9 @@ class PackedDecoder(nn.Module):
     """A decoder that steps with its weights laid out for it (`zoo.core.packed`).
 
     In bfloat16 they are rounded, and prompts are read so too. A step of few rows is bound by reading the weights, of
-    which that is half as much, and products of many rows are faster too. In steps embeddings, norms, states and
-    attention stay as they are. (Int8 would be faster still, but there PyTorch rounds a row by what else is in its
-    batch.)
+    which that is half as much, and on hardware that multiplies in bfloat16 products of many rows are faster too; on
+    other it may be slower (`zoo.device.multiplies_in_bfloat16` tells). In steps embeddings, norms, states and attention
+    stay as they are. (Int8 would be faster still, but there PyTorch rounds a row by what else is in its batch.)
 
     Args:
         decoder: what to step; it must not change afterwards.

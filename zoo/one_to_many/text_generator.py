@@ -88,7 +88,8 @@ class TextGenerator(PretrainedModel):
     def generate(self, prompt: str | Sequence[str] = "", *, bfloat16: bool = False, **options: Any) -> Any:
         """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options.
 
-        With `bfloat16` it is quicker on a CPU, and draws from almost the same model: see `zoo.core.PackedDecoder`.
+        With `bfloat16` it draws from almost the same model, and is quicker on a CPU that multiplies in bfloat16 (see
+        `zoo.device.multiplies_in_bfloat16`); on others it may be slower. See `zoo.core.PackedDecoder`.
         """
         with evaluating(self):
             return generate_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
