@@ -54,6 +54,15 @@ def close(found, expected):
     torch.testing.assert_close(numbers(found), numbers(expected))
 
 
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 3, 32, 32), (2, 1, 16, 16), (2, 9, 128), (2, 4, 64), (16, 16)])
+def test_images_and_features_of_another_size_are_refused(shape):
+    model = make()
+    for call in (model, model.probabilities, model.classify_batch):
+        with pytest.raises(ValueError, match=r"but must have \(B, 3, 16, 16\) or, as features, \(B, 4, 128\)") as said:
+            call(torch.zeros(shape))
+        assert str(shape) in str(said.value)
+
+
 # --- classify -----------------------------------------------------------------------------------------------------
 
 

@@ -221,17 +221,7 @@ class ImageCaptioner(PretrainedModel):
 
         Raises ValueError for images of another size, or features of another grid.
         """
-        return self._look(self._grid(images))[:2]
-
-    def _grid(self, images: Tensor) -> Tensor:
-        """Images or their features -> features (B, S, M)."""
-        size, grid = self.encoder.image_size, tuple(self.position.shape)
-        if images.shape[1:] not in ((3, size, size), grid):
-            raise ValueError(
-                f"images have the shape {tuple(images.shape)}, but must have (B, 3, {size}, {size}) or, as features, "
-                f"(B, {grid[0]}, {grid[1]})"
-            )
-        return images if images.dim() == 3 else self.encoder(images)
+        return self._look(self.encoder.features_of(images))[:2]
 
     def _look(self, features: Tensor) -> tuple[State, Memory | None, Tensor | None]:
         """Features (B, S, M) -> the decoder's first state, its memory, and the logits (B, W) of concepts."""
@@ -251,7 +241,7 @@ class ImageCaptioner(PretrainedModel):
         return self.decoder.scores(self._features(batch)[0])
 
     def _features(self, batch: CaptionBatch) -> tuple[Tensor, Tensor | None]:
-        state, memory, logits = self._look(self._grid(batch.images))
+        state, memory, logits = self._look(self.encoder.features_of(batch.images))
         several = len(batch.captions) // len(batch.images)
         state = tuple(part.repeat_interleave(several, dim=1) for part in state)
         inputs = delayed(batch.captions, self.end_id)
@@ -284,7 +274,7 @@ class ImageCaptioner(PretrainedModel):
             ValueError: there are not N of both, no caption has a token, or images are of another size.
         """
         with evaluating(self):
-            grids = (self._grid(batch.to(self.position.device)) for batch in images)
+            grids = (self.encoder.features_of(batch.to(self.position.device)) for batch in images)
             vectors = [_gist(features, self._look(features)[2]).cpu() for features in grids]
         if sum(map(len, vectors)) != len(captions) or not captions:
             raise ValueError(f"there are {sum(map(len, vectors)):,} images and captions of {len(captions):,}")
@@ -363,7 +353,11 @@ class ImageCaptioner(PretrainedModel):
             # For one image that takes as long as it saves.
             decoder = PackedDecoder(self.decoder) if len(images) > 1 else self.decoder
             first = torch.full((len(images),), self.end_id, device=self.position.device)
-            grids = [self._grid(view.to(self.position.device)) for view in (images, mirrored) if view is not None]
+            grids = [
+                self.encoder.features_of(view.to(self.position.device))
+                for view in (images, mirrored)
+                if view is not None
+            ]
             looks = [self._look(features) for features in grids]
             members = [Start(decoder, *decoder.step(first, state, memory), memory) for state, memory, _ in looks]
             weights, said = [1 / len(members)] * len(members), None

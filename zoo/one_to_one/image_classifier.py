@@ -89,8 +89,11 @@ class ImageClassifier(PretrainedModel):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, height, width), or their features (B, S, M) -> a score for each label (B, C), float32."""
-        features = images if images.dim() == 3 else self.encoder(images)
+        """Images (B, 3, height, width), or their features (B, S, M) -> a score for each label (B, C), float32.
+
+        Raises ValueError for images of another size, or features of another grid.
+        """
+        features = self.encoder.features_of(images)
         scores = self.output(self.dropout(features.mean(dim=1, dtype=self.output.weight.dtype)))
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 

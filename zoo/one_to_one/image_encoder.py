@@ -103,6 +103,19 @@ class ImageEncoder(nn.Module):
         normalised = ((scaled - self.mean) / self.std).to(self.mean.dtype)
         return self.trunk(normalised.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
 
+    def features_of(self, images: Tensor) -> Tensor:
+        """Images as `forward` takes them, or their features as it makes them, which stay -> features (B, S, M).
+
+        Raises ValueError for images of another size, or features of another grid.
+        """
+        size, places = self.image_size, self.grid[0] * self.grid[1]
+        if images.shape[1:] not in ((3, size, size), (places, self.feature_size)):
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}, but must have (B, 3, {size}, {size}) or, as features, "
+                f"(B, {places}, {self.feature_size})"
+            )
+        return images if images.dim() == 3 else self(images)
+
     def folded(self) -> "ImageEncoder":
         """A copy to look at many images with: batch norms have become part of the convolutions before them.
 
