@@ -493,16 +493,19 @@ def test_a_saved_captioner_is_the_same(attention, tmp_path):
     assert (config["architecture"], config["attention"], config["backbone"]) == ("ImageCaptioner", attention, "small")
     loaded = ImageCaptioner.from_pretrained(tmp_path)
     assert loaded.config == model.config
+    assert not loaded.encoder.fixed
     assert loaded.captions_of(IMAGES, n_best=2) == model.captions_of(IMAGES, n_best=2)
     assert torch.equal(loaded.loss(batch), model.loss(batch))
 
 
 def test_a_backbone_of_torchvision(tmp_path):
-    model = make(backbone="squeezenet1_1", image_size=40)
+    model = make(backbone="squeezenet1_1", image_size=40, fixed=True)
     assert model.position.shape == (4, 512)
     image = F.interpolate(IMAGES[:1].float(), (40, 40)).byte()
     model.save_pretrained(tmp_path)
-    assert ImageCaptioner.from_pretrained(tmp_path).captions_of(image) == model.captions_of(image)
+    loaded = ImageCaptioner.from_pretrained(tmp_path)
+    assert loaded.captions_of(image) == model.captions_of(image)
+    assert loaded.encoder.fixed and not loaded.train().encoder.trunk.training
     assert model.attend(image[0], "a dog")[1].shape == (3, 2, 2)
 
 

@@ -276,6 +276,26 @@ def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path, backbone):
     assert again.classify(images, top_k=3) == expected
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_loaded_model_keeps_the_statistics_of_its_batch_norms_if_it_was_told_to(tmp_path, fixed):
+    model = make()
+    model.encoder.fixed = fixed
+    model.save_pretrained(tmp_path)
+    again = ImageClassifier.from_pretrained(tmp_path).train()
+    before = {name: tensor.clone() for name, tensor in again.state_dict().items()}
+    again(images_of(4))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in again.state_dict().items()) == fixed
+
+
+def test_a_run_from_before_that_was_stored_loads(tmp_path):
+    model = make()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["fixed"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not ImageClassifier.from_pretrained(tmp_path).encoder.fixed
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

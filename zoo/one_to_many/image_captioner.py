@@ -70,8 +70,8 @@ class ImageCaptioner(PretrainedModel):
     Args:
         tokenizer: of the captions. Needed for text only.
         vocab_size: V; may be left out where a tokenizer is given.
-        backbone, image_size: see `ImageEncoder`. Its weights are random, whatever the backbone: `encoder.load` takes
-            others over.
+        backbone, image_size, fixed: see `ImageEncoder`. Its weights are random, whatever the backbone: `encoder.load`
+            takes others over, and fixes it.
         resize: how an image is brought to image_size: `squash`, all of it, or `crop`, the square in its middle.
         embedding_size: E.
         hidden_size: H.
@@ -127,6 +127,7 @@ class ImageCaptioner(PretrainedModel):
         num_concepts: int = 0,
         concept_weight: float = 0.05,
         neighbours: int = 0,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         vocab_size = agreed_vocab_size(vocab_size, tokenizer)
@@ -165,6 +166,7 @@ class ImageCaptioner(PretrainedModel):
             "num_concepts": num_concepts,
             "concept_weight": concept_weight,
             "neighbours": neighbours,
+            "fixed": fixed,
         }
         self.tokenizer = tokenizer
         self.end_id = vocab_size
@@ -175,7 +177,7 @@ class ImageCaptioner(PretrainedModel):
         self.mirror = mirror
         self.concept_weight = concept_weight
         self.neighbours = neighbours
-        self.encoder = ImageEncoder(backbone, image_size)
+        self.encoder = ImageEncoder(backbone, image_size, fixed)
         places, size = self.encoder.grid[0] * self.encoder.grid[1], self.encoder.feature_size
         # Backbones differ in how large their features are, and none says where in the image they were found.
         self.norm = nn.LayerNorm(size)
@@ -203,7 +205,11 @@ class ImageCaptioner(PretrainedModel):
         self.remembered: NearestCaptions | None = None
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """As of every model; and what it remembers, if that is anything. Raises OSError if it cannot be written."""
+        """As of every model; whether the encoder is fixed by now, and what is remembered, if that is anything.
+
+        Raises OSError if it cannot be written.
+        """
+        self.config["fixed"] = self.encoder.fixed
         super().save_pretrained(folder)
         if self.remembered is not None:
             self.remembered.save(Path(folder))

@@ -1,6 +1,7 @@
 """One-to-one: an image goes in, its label comes out. The encoder alone, which can then start a captioner."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -41,8 +42,8 @@ class ImageClassifier(PretrainedModel):
 
     Args:
         labels: C names, in the order of the scores.
-        backbone, image_size: see `ImageEncoder`. Its weights are random, whatever the backbone: `encoder.load` takes
-            others over.
+        backbone, image_size, fixed: see `ImageEncoder`. Its weights are random, whatever the backbone: `encoder.load`
+            takes others over, and fixes it.
         resize: how an image is brought to image_size: `squash`, all of it, or `crop`, the square in its middle.
         dropout: on the mean.
         label_smoothing: this share of each target is spread over all labels (Szegedy et al., 2016).
@@ -63,6 +64,7 @@ class ImageClassifier(PretrainedModel):
         resize: Resize = "squash",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         labels = list(labels)
@@ -78,15 +80,21 @@ class ImageClassifier(PretrainedModel):
             "resize": resize,
             "dropout": dropout,
             "label_smoothing": label_smoothing,
+            "fixed": fixed,
         }
         self.tokenizer = None
         self.labels = labels
         self.resize = resize
         self.label_smoothing = label_smoothing
-        self.encoder = ImageEncoder(backbone, image_size)
+        self.encoder = ImageEncoder(backbone, image_size, fixed)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.encoder.feature_size, len(labels))
         nn.init.zeros_(self.output.bias)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """As of every model, and whether the encoder is fixed by now. Raises OSError if it cannot be written."""
+        self.config["fixed"] = self.encoder.fixed
+        super().save_pretrained(folder)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, height, width), or their features (B, S, M) -> a score for each label (B, C), float32.

@@ -51,12 +51,12 @@ class ImageEncoder(nn.Module):
     Args:
         backbone: `small`, or one of torchvision's classification networks by name (`resnet18`, `mobilenet_v2`, ...).
         image_size: height and width of the images.
+        fixed: the network stays in evaluation mode, so that the statistics of its batch norms stay as they came. Those
+            of a few images of another kind than it was trained on would be worse. `load` sets it.
 
     Attributes:
         feature_size: M, the width of the features.
         grid: (rows, columns) of the grid; S is their product.
-        fixed: the network stays in evaluation mode, so that the statistics of its batch norms stay as they came. Those
-            of a few images of another kind than it was trained on would be worse.
 
     Raises:
         InputError: no such network, or images too small for it.
@@ -65,13 +65,13 @@ class ImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: str = SMALL, image_size: int = 64) -> None:
+    def __init__(self, backbone: str = SMALL, image_size: int = 64, fixed: bool = False) -> None:
         super().__init__()
         if not 1 <= image_size <= MAX_IMAGE_SIZE:
             raise InputError(f"image_size is {image_size}, but must be from 1 to {MAX_IMAGE_SIZE:,}")
         self.backbone = backbone
         self.image_size = image_size
-        self.fixed = False
+        self.fixed = fixed
         self.trunk: nn.Module = _small() if backbone == SMALL else _torchvision_trunk(backbone)
         mean, std = ((0.5,) * 3, (0.5,) * 3) if backbone in ROUND_ZERO else (IMAGENET_MEAN, IMAGENET_STD)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
@@ -85,7 +85,7 @@ class ImageEncoder(nn.Module):
                     f"images of {image_size} × {image_size} pixels do not go through {backbone} ({reason}): choose "
                     "another image_size"
                 ) from error
-        self.trunk.train()
+        self.trunk.train(not fixed)
         self.feature_size = int(features.shape[1])
         self.grid = (int(features.shape[2]), int(features.shape[3]))
         self.to(memory_format=torch.channels_last)  # the layout that convolutions are fast in, on CPUs and GPUs
