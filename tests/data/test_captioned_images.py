@@ -172,6 +172,19 @@ def test_split_folders(tmp_path: Path) -> None:
     assert (found.validation.captions[0], found.tests["test"].captions[1]) == (["val one"], ["other two"])
 
 
+def test_split_folders_in_any_spelling(tmp_path: Path) -> None:
+    for split in ("Train", "Test"):
+        draw_images(tmp_path / split, ["1.png", "2.png"])
+        write_csv(tmp_path / split / "captions.csv", [("1.png", split), ("2.png", split)])
+    found = load(tmp_path)
+    assert (found.train.captions, found.validation.captions) == ([["Train"]], [["Train"]])
+    assert found.tests["test"].captions == [["Test"], ["Test"]]
+    (tmp_path / "Train").rename(tmp_path / "images")
+    assert "has a folder Test and beside it images, but none called train" in refused(tmp_path)
+    draw_images(tmp_path / "images" / "dev", ["3.png"])
+    assert "has a folder dev and beside it 1.png, but none called train" in refused(tmp_path / "images")
+
+
 def test_one_file_for_all_splits(tmp_path: Path) -> None:
     for split, name in (("train", "1.png"), ("train", "2.png"), ("dev", "3.png"), ("test", "4.png")):
         draw_images(tmp_path / split, [name])
@@ -382,6 +395,15 @@ def test_parquet_in_parts(tmp_path: Path) -> None:
     assert sorted(reds(found.train) + reds(found.validation)) == [0, 1, 5, 6]
     data_set([3], other=["x"]).to_parquet(tmp_path / "data" / "train-00002-of-00003.parquet")
     assert "has the columns image, other; train-00000-of-00002.parquet has image, caption" in refused(tmp_path)
+
+
+def test_parquet_files_for_one_split(tmp_path: Path) -> None:
+    for name in ("Train", "Valid", "Test"):
+        data_set(range(3), caption=["x", "y", "z"]).to_parquet(tmp_path / f"{name}.parquet")
+    found = load(tmp_path)
+    assert (len(found.train), len(found.validation), list(found.tests)) == (3, 3, ["test"])
+    data_set([3], caption=["x"]).to_parquet(tmp_path / "val.parquet")
+    assert f"{tmp_path} has both Valid and val for validation: expected one of them" in refused(tmp_path)
 
 
 def test_saved_data_set(tmp_path: Path) -> None:

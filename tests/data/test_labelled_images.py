@@ -100,6 +100,37 @@ def test_folders_of_splits(called: str, tmp_path: Path) -> None:
     assert labels(other.tests["test"]) == EXPECTED
 
 
+@pytest.mark.parametrize("called", [("Train", "Val", "Test"), ("Training", "VALID", "Testing")])
+def test_folders_of_splits_in_any_spelling(called: tuple[str, str, str], tmp_path: Path) -> None:
+    draw_images(tmp_path, [f"{split}/{name}" for split in called for name in PETS])
+    found = load(tmp_path)
+    parts = (found.train, found.validation, found.tests["test"])
+    assert [Path(part.images[0].place).parts[-3] for part in parts] == list(called)
+    assert (found.labels, found.notes) == (["cat", "dog"], [])
+
+
+def test_two_folders_for_one_split(tmp_path: Path) -> None:
+    draw_images(tmp_path, [f"{split}/{name}" for split in ("train", "val", "valid") for name in PETS])
+    assert refused(tmp_path) == f"{tmp_path} has both val and valid for validation: expected one of them"
+
+
+def test_folders_of_splits_without_one_to_train_on(tmp_path: Path) -> None:
+    draw_images(tmp_path, [f"test_set/{name}" for name in PETS])
+    assert labels((found := load(tmp_path)).train, found.validation) == EXPECTED  # all there is
+    draw_images(tmp_path, [f"val/{name}" for name in PETS])
+    assert "has the splits test_set, validation: expected one named train" in refused(tmp_path)
+    other = draw_images(tmp_path / "train", PETS)
+    assert labels(load(other, validation_data=tmp_path).validation) == EXPECTED
+    other.rename(tmp_path / "training_set")
+    said = refused(tmp_path)
+    assert said.startswith(f"{tmp_path} has a folder test_set and beside it training_set, but none called train: ")
+
+
+def test_a_label_may_be_called_as_a_split(tmp_path: Path) -> None:
+    draw_images(tmp_path, ["valid/1.png", "valid/2.png", "invalid/3.png", "Test/4.png"])
+    assert load(tmp_path).labels == ["Test", "invalid", "valid"]
+
+
 def test_a_test_folder_without_labels_is_left_out(tmp_path: Path) -> None:
     draw_images(tmp_path, [*(f"train/{name}" for name in PETS), "test/1.png"])
     found = load(tmp_path)

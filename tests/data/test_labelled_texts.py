@@ -90,7 +90,7 @@ def test_validation_and_test_files(tmp_path: Path) -> None:
     assert data.notes == ["validation: 1 of 2 texts are training texts too"]
 
 
-@pytest.mark.parametrize("validation", ["dev.csv", "valid.csv.gz", "validation.json"])
+@pytest.mark.parametrize("validation", ["dev.csv", "valid.csv.gz", "validation.json", "val.csv"])
 def test_folder_with_a_file_for_each_split(validation: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", ROWS)
     held_out = tmp_path / validation
@@ -112,6 +112,37 @@ def test_folder_with_a_file_for_each_split(validation: str, tmp_path: Path) -> N
     assert (pairs(whole.validation), pairs(whole.test)) == ([("meh", "neg")], [("so so", "pos")])
 
 
+@pytest.mark.parametrize("train", ["Train.csv", "train.csv", "training.csv"])
+def test_files_of_splits_in_any_spelling(train: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / train, ROWS)
+    write_csv(tmp_path / "Valid.csv", [("meh", "neg")])
+    write_csv(tmp_path / "TEST.CSV", [("so so", "pos")])
+    data = load(tmp_path)
+    assert (pairs(data.train), pairs(data.validation), pairs(data.test)) == (ROWS, [("meh", "neg")], [("so so", "pos")])
+    (tmp_path / train).unlink()
+    assert "has the splits test, validation: expected one named train" in refused(tmp_path)
+    assert pairs(load(write_csv(tmp_path / "mine" / "own.csv", ROWS), test_data=tmp_path).test) == [("so so", "pos")]
+
+
+@pytest.mark.parametrize("test", ["test.csv", "Test.csv"])
+def test_a_test_file_beside_one_that_is_called_otherwise(test: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "reviews.csv", ROWS)
+    write_csv(tmp_path / test, [("so so", "pos")])
+    assert "has the splits test, reviews: expected one named train" in refused(tmp_path)
+
+
+def test_parts_of_the_training_split_are_for_the_datasets_library(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train-0.csv", ROWS[:4])
+    write_csv(tmp_path / "train-1.csv", ROWS[4:])
+    write_csv(tmp_path / "test.csv", [("so so", "pos")])
+    data = load(tmp_path)
+    assert sorted(pairs(data.train) + pairs(data.validation)) == sorted(ROWS)
+    assert pairs(data.test) == [("so so", "pos")]
+    (tmp_path / "test.csv").rename(tmp_path / "Test.csv")
+    said = refused(tmp_path)
+    assert said.startswith(f"{tmp_path}/Test.csv is called as a split is, but in upper case, which the `datasets` lib")
+
+
 def test_folder_with_a_test_file_only_does_not_validate_on_it(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "test.csv", [("so so", "pos")])
@@ -125,7 +156,10 @@ def test_two_files_for_one_split(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "dev.csv", ROWS)
     write_csv(tmp_path / "validation.csv", ROWS)
-    assert "has validation.csv and dev.csv: expected one file for validation" in refused(tmp_path)
+    assert "has both dev.csv and validation.csv for validation: expected one of them" in refused(tmp_path)
+    (tmp_path / "dev.csv").unlink()
+    write_csv(tmp_path / "Train.csv", ROWS)
+    assert "has both Train.csv and train.csv for train" in refused(tmp_path)
 
 
 def test_saved_data_set(tmp_path: Path) -> None:
@@ -138,6 +172,16 @@ def test_saved_data_set(tmp_path: Path) -> None:
     assert pairs(data.train) == ROWS
     assert pairs(data.validation) == ROWS[:1]
     assert "--columns is for CSV and TSV" in refused(tmp_path / "saved", columns=["text", "label"])
+
+
+def test_splits_of_a_data_set_in_any_spelling(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": [text for text, _ in ROWS], "label": [label for _, label in ROWS]})
+    splits = {"Train": rows, "val": rows.select([0]), "Test": rows.select([1]), "unsupervised": rows}
+    DatasetDict(splits).save_to_disk(tmp_path / "set")
+    data = load(tmp_path / "set")
+    assert (pairs(data.train), pairs(data.validation), pairs(data.test)) == (ROWS, ROWS[:1], ROWS[1:2])
+    DatasetDict(splits | {"dev": rows}).save_to_disk(tmp_path / "more")
+    assert "more has both val and dev for validation: expected one of them" in refused(tmp_path / "more")
 
 
 def test_only_split_serves_once(tmp_path: Path) -> None:

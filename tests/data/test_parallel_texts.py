@@ -269,6 +269,31 @@ def test_folder_of_both_kinds_of_files(tmp_path: Path) -> None:
     assert refused(tmp_path) == message + f"{tmp_path}/test.tsv"
 
 
+def test_files_of_splits_in_any_spelling(tmp_path: Path) -> None:
+    write_files(tmp_path / "Train", PAIRS)
+    write_files(tmp_path / "Test_2016", [("r", "s")])
+    write_table(tmp_path / "Valid.tsv", [("x", "y")])
+    write_table(tmp_path / "Test.tsv", [("p", "q")])
+    data = load(tmp_path)
+    assert (pairs_of(data.train), pairs_of(data.validation)) == (PAIRS, [("x", "y")])
+    assert {name: pairs_of(texts) for name, texts in data.tests.items()} == {
+        "test": [("p", "q")],
+        "Test_2016": [("r", "s")],
+    }
+    write_table(tmp_path / "val.tsv", [("x", "y")])
+    assert f"has two sources for validation, expected one: {tmp_path}/Valid.tsv; {tmp_path}/val.tsv" in refused(
+        tmp_path
+    )
+
+
+@pytest.mark.parametrize("test", ["test.tsv", "Test.tsv"])
+def test_a_test_file_beside_one_that_is_called_otherwise(test: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "talks.tsv", PAIRS)
+    write_table(tmp_path / test, [("p", "q")])
+    message = refused(tmp_path)
+    assert "has the splits" in message and "talks" in message and "expected one named train" in message
+
+
 def test_folder_with_test_files_only_does_not_validate_on_them(tmp_path: Path) -> None:
     write_files(tmp_path / "train", PAIRS)
     write_files(tmp_path / "test", [("x", "y")])

@@ -202,6 +202,21 @@ def test_folder_of_rows_with_splits(tmp_path: Path) -> None:
     assert "9" in load_text(str(tmp_path)).validation.read()
 
 
+@pytest.mark.parametrize("called", ["val", "Valid", "dev"])
+def test_the_validation_split_in_any_spelling(called: str, tmp_path: Path) -> None:
+    splits = {name: Dataset.from_dict({"text": [name, "b"]}) for name in ("Train", called, "test")}
+    DatasetDict(splits).save_to_disk(tmp_path / "set")
+    corpus = load_text(str(tmp_path / "set"))
+    assert (corpus.train.read(), corpus.validation.read()) == ("Train\nb", f"{called}\nb")
+
+
+@pytest.mark.parametrize("name", ["Valid.jsonl", "Test/a.jsonl"])
+def test_a_folder_of_rows_whose_splits_would_not_be_known(name: str, tmp_path: Path) -> None:
+    for path in ("train.jsonl", name):
+        write(tmp_path / path, '{"text": "a"}')
+    assert f"{tmp_path}/{name} is called as a split is, but in upper case" in refused(str(tmp_path))
+
+
 def test_saved_data_set(tmp_path: Path) -> None:
     rows = Dataset.from_dict({"text": [str(i) for i in range(10)]})
     rows.save_to_disk(tmp_path / "plain")

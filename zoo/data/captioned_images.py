@@ -128,7 +128,8 @@ class _Source:
     def _of_folder(self, folder: Path) -> dict[str, Callable[[], list[_Row]]]:
         for_all = self.captions or find_captions_file(folder)
         splits: dict[str, Callable[[], list[_Row]]] = {}
-        for split, part in (split_folders(folder) or {"train": folder}).items():
+        # Folders of images have no other meaning here, unlike those of labels.
+        for split, part in (split_folders(folder, lambda part: True) or {"train": folder}).items():
             own = None if part == folder else find_captions_file(part)
             if own is None and for_all is None:
                 ImageFolder(part)  # an empty folder needs something else

@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from zoo.data.image_rows import choose_column, is_split, split_called
+from zoo.data.image_rows import choose_column
 from zoo.data.lines import reading
 from zoo.data.records import Record
+from zoo.data.splits import by_split, is_split, split_called
 from zoo.errors import InputError
 
 IMAGE_SUFFIXES = (
@@ -30,10 +32,29 @@ def entries(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith(HIDDEN))
 
 
-def split_folders(folder: Path) -> dict[str, Path]:
-    """{split: folder}, where there is one called train; else none."""
-    found = {split_called(path.name): path for path in entries(folder) if path.is_dir() and is_split(path.name)}
-    return found if "train" in found else {}
+def split_folders(folder: Path, is_part: Callable[[Path], bool]) -> dict[str, Path]:
+    """{split: folder}, where there is one to train on, or nothing else beside those of other splits; else none.
+
+    Args:
+        folder: where they are.
+        is_part: whether a folder that is called as a split to validate or test on is one, whatever is beside it.
+
+    Raises:
+        InputError: two are for the same split, or there is such a part and something else, but none to train on.
+    """
+    inside = [path for path in entries(folder) if path.is_dir() or path.name.lower().endswith(IMAGE_SUFFIXES)]
+    found = {path.name: path for path in inside if path.is_dir() and is_split(path.name)}
+    if not any(split_called(name) == "train" for name in found):
+        part = next(filter(is_part, found.values()), None)
+        if part is None:
+            return {}
+        other = next((path.name for path in inside if path.name not in found), None)
+        if other is not None:
+            raise InputError(
+                f"{folder} has a folder {part.name} and beside it {other}, but none called train: put what is to be "
+                "trained on into a folder of that name, or give the folder to use"
+            )
+    return by_split(folder, found)
 
 
 def file_name(record: Record, column: str | None) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zoo.data.labelled_rows import data_set_records
 from zoo.data.labelled_texts import take_split
-from zoo.data.parallel_rows import VALIDATION_NAMES
 from zoo.data.records import Record, shortened
 from zoo.data.rows import load_splits, reading_rows
+from zoo.data.splits import by_split, is_split, is_test
 from zoo.data.stored_images import StoredImage
 from zoo.errors import InputError
 
@@ -24,16 +24,6 @@ Row = TypeVar("Row")
 
 _LISTS = ("captions", "metadata", "labels")
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-\w+)?)?\.parquet", re.IGNORECASE)
-
-
-def split_called(name: str) -> str:
-    """The split that a folder, file or hub data set's split is for: train, validation, or its own name."""
-    return "validation" if name.lower() in VALIDATION_NAMES else name
-
-
-def is_split(name: str) -> bool:
-    """Whether the name is one of a split to train, validate or test on."""
-    return split_called(name) in ("train", "validation") or name.lower().startswith("test")
 
 
 def read_splits(
@@ -58,7 +48,7 @@ def read_splits(
     if test_data is not None:
         others["test"] = take_split(test_data, splits_of(test_data), "test")()
     else:
-        others |= {name: read() for name, read in splits.items() if name.lower().startswith("test")}
+        others |= {name: read() for name, read in splits.items() if is_test(name)}
     return train, others
 
 
@@ -116,18 +106,18 @@ def data_set_splits(source: str) -> "dict[str, Dataset]":
     """The splits of a Parquet file, of a folder that `is_data_set`, or of a hub data set, by `split_called`.
 
     Raises:
-        InputError: see `zoo.data.rows.load_splits`.
+        InputError: see `zoo.data.rows.load_splits` and `zoo.data.splits.by_split`.
     """
     path = Path(source).expanduser()
     if not path.is_dir() or _is_saved(path):
-        return {split_called(name): rows for name, rows in load_splits(source).items()}
+        return by_split(source, load_splits(source))
     groups: dict[str, list[Path]] = {}
     for file in _parquet_files(path):
         match = _SHARD.fullmatch(file.name)
-        groups.setdefault(split_called(match["split"] if match else file.stem), []).append(file)
+        groups.setdefault(match["split"] if match else file.stem, []).append(file)
     if not any(map(is_split, groups)):
         groups = {"train": [file for files in groups.values() for file in files]}
-    return {name: _joined(source, files) for name, files in groups.items()}
+    return {split: _joined(source, files) for split, files in by_split(source, groups).items()}
 
 
 def data_set_rows(place: str, rows: "Dataset", image_column: str | None) -> Iterator[ImageRow]:

@@ -155,8 +155,8 @@ class _Source:
     def _of_folder(self, folder: Path) -> dict[str, Callable[[], list[_Row]]]:
         splits: dict[str, Callable[[], list[_Row]]] = {}
         file = _list_of_labels(folder)
-        parts = split_folders(folder) if file is None else {}
-        if "train" in parts and _list_of_labels(parts["train"]) is None and not _has_folders(parts["train"]):
+        parts = split_folders(folder, _is_of_labels) if file is None else {}
+        if "train" in parts and not _is_of_labels(parts["train"]):
             parts = {}  # "train" is a label: railways
         for split, part in (parts or {"train": folder}).items():
             file = _list_of_labels(part)
@@ -243,6 +243,11 @@ def _list_of_labels(folder: Path) -> Path | None:
     if len(found) > 1:
         raise InputError(f"{folder} has {found[0].name} and {found[1].name}: give the one to use as --data")
     return found[0] if found else None
+
+
+def _is_of_labels(folder: Path) -> bool:
+    """Whether a folder's images have labels of their own, and the folder is none."""
+    return _list_of_labels(folder) is not None or _has_folders(folder)
 
 
 def _has_folders(folder: Path) -> bool:

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened
+from zoo.data.lines import reading
+from zoo.data.records import Record, is_record_file, read_records, shortened, stem_of
 from zoo.data.rows import load_splits, reading_rows
+from zoo.data.splits import SPLIT_NAMES, by_split, is_left_to_datasets, split_called
 from zoo.data.surnames import surnames
 from zoo.data.text_files import normalise
 from zoo.errors import InputError
@@ -19,9 +21,6 @@ SHORT_NAMES = {"ag_news": "fancyzhx/ag_news", "imdb": "stanfordnlp/imdb", "sst2"
 
 TEXT_COLUMNS = {"stanfordnlp/sst2": "sentence"}
 """The text columns of hub data sets that do not call it "text"."""
-
-SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
-"""What the file of a split in a folder, or a hub data set's split, may be called."""
 
 
 class LabelledRow(NamedTuple):
@@ -67,7 +66,7 @@ class LabelledSource:
         if path.is_file() or (is_record_file(path) and not path.exists()):
             return {"train": self._split(partial(read_records, path, self.columns))}
         files = _files_of_splits(path) if path.is_dir() else {}
-        if "train" in files:
+        if files:
             return {split: self._split(partial(read_records, file, self.columns)) for split, file in files.items()}
         if self.columns is not None:
             raise InputError(f"{source} names its columns itself: --columns is for CSV and TSV files without a header")
@@ -92,16 +91,15 @@ class LabelledSource:
 
     def _data_set_splits(self, source: str, name: str) -> dict[str, Split]:
         found = load_splits(name)
-        called = {other: split for split, others in SPLIT_NAMES.items() for other in others}
         splits: dict[str, Split] = {}
-        for split, rows in found.items():
-            if split not in called and len(found) > 1:
+        for split, (own_name, rows) in by_split(source, {own: (own, rows) for own, rows in found.items()}).items():
+            if split not in SPLIT_NAMES and len(found) > 1:
                 continue
             if _are_labels_withheld(rows, self.label_column):
-                self.notes.append(f"{source}: the labels of the split {split} are withheld, so it is left out")
+                self.notes.append(f"{source}: the labels of the split {own_name} are withheld, so it is left out")
                 continue
-            records = partial(data_set_records, f"{source}, split {split}", rows)
-            splits[called.get(split, split)] = self._split(records, TEXT_COLUMNS.get(name, "text"))
+            records = partial(data_set_records, f"{source}, split {own_name}", rows)
+            splits[split] = self._split(records, TEXT_COLUMNS.get(name, "text"))
         return splits
 
     def _labels(self, record: Record) -> tuple[str, ...]:
@@ -163,15 +161,15 @@ def _value(record: Record, name: str, option: str) -> Any:
 
 
 def _files_of_splits(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for split, names in SPLIT_NAMES.items():
-        files = [folder / f"{name}{suffix}" for name in names for suffix in RECORD_SUFFIXES]
-        files = [file for file in files if file.is_file()]
-        if len(files) > 1:
-            raise InputError(f"{folder} has {files[0].name} and {files[1].name}: expected one file for {split}")
-        if files:
-            found[split] = files[0]
-    return found
+    """The files that are called after splits; none if the `datasets` library should read the folder."""
+    with reading(str(folder), 1):
+        files = {file.name: file for file in sorted(folder.iterdir()) if is_record_file(file) and file.is_file()}
+    of_splits = {name: file for name, file in files.items() if split_called(stem_of(file)) in SPLIT_NAMES}
+    found = by_split(folder, of_splits, lambda name: stem_of(files[name]))
+    others = {stem_of(file): file for name, file in files.items() if name not in of_splits}
+    if "train" in found or not found:
+        return found
+    return {} if is_left_to_datasets(others) else found | others
 
 
 def _surname_records(split: str) -> Iterator[Record]:

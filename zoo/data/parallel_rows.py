@@ -6,18 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.data.labelled_rows import SPLIT_NAMES, data_set_records
+from zoo.data.labelled_rows import data_set_records
 from zoo.data.lines import read_lines, reading
 from zoo.data.number_words import number_words
-from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened
+from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records, shortened, stem_of
 from zoo.data.rows import load_splits
+from zoo.data.splits import by_split, is_left_to_datasets, is_split, is_test, split_called
 from zoo.data.text_files import normalise
 from zoo.errors import InputError
 
 SHORT_NAMES = {"multi30k": "bentrevett/multi30k"}
-
-VALIDATION_NAMES = (*SPLIT_NAMES["validation"], "val")
-"""What the validation file of a folder, or a hub data set's split, may be called."""
 
 
 class Pair(NamedTuple):
@@ -65,7 +63,7 @@ class ParallelSource:
             pair = self._pair(path / "train")
             return splits or self._of_data_set(data, str(path), f"there are no files {pair[0]} and {pair[1]}")
         if is_record_file(path):
-            return {_stem(path): self._of_records(str(path), partial(read_records, path))}
+            return {stem_of(path): self._of_records(str(path), partial(read_records, path))}
         if path.exists():
             raise InputError(
                 f"{path} is one file: expected the prefix of two, such as train of train.{self.source} and "
@@ -116,20 +114,25 @@ class ParallelSource:
         for stem in sorted(stems):
             pair = self._pair(folder / stem)
             missing = [file for file in pair if file.name not in names]
-            split = _split_called(stem)
+            split = split_called(stem)
             if not missing or split in ("train", "validation"):
                 add(split, _of_files(pair))
-            elif split.startswith("test"):  # not all test sets of Multi30k are in all of its languages
+            elif is_test(split):  # not all test sets of Multi30k are in all of its languages
                 self.notes.append(f"{missing[0]} is missing: the test set {stem} is left out")
-        any_texts, others = bool(found), False
+        any_texts = bool(found)
+        others: dict[str, Split] = {}
         for file in (folder / name for name in names if is_record_file(Path(name))):
-            split = _split_called(_stem(file))
-            if split in ("train", "validation") or split.startswith("test"):
-                add(split, self._of_records(str(file), partial(read_records, file)))
+            records = self._of_records(str(file), partial(read_records, file))
+            if is_split(stem_of(file)):
+                add(split_called(stem_of(file)), records)
             else:
-                others = True
+                others[stem_of(file)] = records
+        if "train" in found or not others:
+            return found
         # Beside train-00000-of-00002.parquet, a test-00000-of-00001.parquet is for the datasets library as well.
-        return {} if others and not any_texts and "train" not in found else found
+        if not any_texts and (not found or is_left_to_datasets(others)):
+            return {}
+        return found | others if any(map(is_split, found)) else found
 
     def _of_data_set(self, data: str, name: str, otherwise: str) -> dict[str, Split]:
         try:
@@ -139,8 +142,8 @@ class ParallelSource:
         splits: dict[str, Split] = {}
         for own_name, rows in found.items():
             place = f"{data}, split {own_name}"
-            splits[_split_called(own_name)] = self._of_records(place, partial(data_set_records, place, rows))
-        return splits
+            splits[own_name] = self._of_records(place, partial(data_set_records, place, rows))
+        return by_split(data, splits)
 
     def _of_records(self, place: str, records: Callable[[], Iterable[Record]]) -> Split:
         return Split(place, lambda: [self._of_record(record) for record in records()])
@@ -194,12 +197,3 @@ def _lines(path: Path) -> list[str]:
 
 def _paired(sources: list[str], targets: list[str]) -> list[Pair]:
     return list(map(Pair, sources, targets))
-
-
-def _split_called(name: str) -> str:
-    """The split that a file or a hub data set's split is for; all but validation splits are called what they are."""
-    return "validation" if name in VALIDATION_NAMES else name
-
-
-def _stem(path: Path) -> str:
-    return next(path.name[: -len(suffix)] for suffix in RECORD_SUFFIXES if path.name.lower().endswith(suffix))

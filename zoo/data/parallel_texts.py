@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from zoo.data.labelled_texts import take_split
 from zoo.data.number_words import NUMBER_NOTES
 from zoo.data.parallel_rows import Pair, ParallelSource, Split
-from zoo.data.splits import check_validation_fraction
+from zoo.data.splits import check_validation_fraction, is_test
 from zoo.errors import InputError
 
 FREE_CHARACTERS = 20
@@ -132,7 +132,7 @@ def load_parallel_texts(
 
 
 def _tests_among(splits: dict[str, Split]) -> dict[str, Split]:
-    return {name: split for name, split in splits.items() if name.startswith("test")}
+    return {name: split for name, split in splits.items() if is_test(name)}
 
 
 def _cleaned(data: str, pairs: list[Pair], max_length_ratio: float, notes: list[str]) -> list[Pair]:

@@ -46,6 +46,11 @@ def is_record_file(path: Path) -> bool:
     return path.name.lower().endswith(RECORD_SUFFIXES)
 
 
+def stem_of(path: Path) -> str:
+    """The name of such a file without its ending."""
+    return next(path.name[: -len(suffix)] for suffix in RECORD_SUFFIXES if path.name.lower().endswith(suffix))
+
+
 def read_records(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
     """The rows of a file, in its order; blank lines are skipped.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.data.gunzipped import opened
 from zoo.data.json_records import refuse_null_rows
+from zoo.data.splits import SPLIT_NAMES, split_called
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def load_splits(source: str) -> "dict[str, Dataset]":
     if path.is_dir():
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             return _load_saved(path)
+        _check_spelling(path)
         return _load(source, str(path))
     return _load_from_hub(source)
 
@@ -83,6 +85,19 @@ def _check_json(path: Path) -> None:
         if file.name.lower().endswith(JSON_SUFFIXES) and file.is_file():
             with opened(file) as content:
                 refuse_null_rows(content, str(file))
+
+
+def _check_spelling(folder: Path) -> None:
+    """Refuse what the `datasets` library would join to the training split, or leave out, for its upper case."""
+    for file in sorted(folder.rglob("*")):
+        names = (*file.relative_to(folder).parent.parts, file.stem)
+        if file.suffix.lower() in ROW_FORMATS and any(
+            split_called(name) in SPLIT_NAMES and not name.islower() for name in names
+        ):
+            raise InputError(
+                f"{file} is called as a split is, but in upper case, which the `datasets` library does not know: give "
+                "it a name in lower case"
+            )
 
 
 def _load(source: str, *arguments: str | None, **options: Any) -> "dict[str, Dataset]":

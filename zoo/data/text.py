@@ -8,7 +8,7 @@ from pathlib import Path
 from zoo.data.long_text import FileText, LongText
 from zoo.data.python_docs import python_docs
 from zoo.data.rows import HUB_NAME, ROW_FORMATS, column, load_splits
-from zoo.data.splits import check_validation_fraction
+from zoo.data.splits import by_split, check_validation_fraction
 from zoo.data.text_files import TEXT_SUFFIXES, normalise, read_text_file, text_files_below
 from zoo.errors import InputError
 
@@ -143,7 +143,7 @@ def _open_text(path: Path) -> Part | None:
 
 
 def _read_rows(source: str, text_column: str, fraction: float | None) -> tuple[str, str]:
-    splits = load_splits(source)
+    splits = by_split(source, load_splits(source))
     train_split = "train" if "train" in splits else next(iter(splits), None)
     if train_split is None or (train_split != "train" and len(splits) > 1):
         raise InputError(f"{source} has the splits {', '.join(splits) or '(none)'}: expected one named train")
