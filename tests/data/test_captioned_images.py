@@ -451,6 +451,15 @@ def test_equal_images_with_different_names_stay_together(tmp_path: Path) -> None
         assert sorted(sides) == [[["a"], ["copy"]], [["b"]]]
 
 
+def test_equal_files_stay_together(tmp_path: Path) -> None:
+    folder = draw_images(tmp_path / "pictures", ["a.png", "b.png"])
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    write_csv(folder / "captions.csv", [("a.png", "a"), ("b.png", "b"), ("copy.png", "copy")])
+    for seed in range(4):
+        found = load(folder, seed=seed, validation_fraction=0.5)
+        assert sorted([found.train.captions, found.validation.captions]) == [[["a"], ["copy"]], [["b"]]]
+
+
 def test_images_as_plain_columns(tmp_path: Path) -> None:
     folder = draw_images(tmp_path, NAMES)
     contents = [(folder / name).read_bytes() for name in NAMES]

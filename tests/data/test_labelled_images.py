@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,38 @@ def test_an_image_named_twice_is_on_one_side(tmp_path: Path) -> None:
         found = load(tmp_path, seed=seed, validation_fraction=0.5)
         assert not labels(found.train).keys() & labels(found.validation).keys()
         assert (len(found.train), len(found.validation)) == (8, 8)
+
+
+def test_equal_files_are_on_one_side(tmp_path: Path) -> None:
+    draw_images(tmp_path, [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(4)])
+    for label in ("cat", "dog"):
+        for number in range(4):
+            copy = tmp_path / label / f"copy_{number}.png"
+            copy.write_bytes((tmp_path / label / f"{number}.png").read_bytes())
+    (tmp_path / "dog" / "other_name.png").write_bytes((tmp_path / "cat" / "0.png").read_bytes())
+    for seed in range(5):
+        found = load(tmp_path, seed=seed, validation_fraction=0.5)
+        sides = [{Path(image.place).read_bytes() for image in part.images} for part in (found.train, found.validation)]
+        assert not sides[0] & sides[1]
+        assert len(found.train) + len(found.validation) == 17
+
+
+def test_only_files_as_long_as_another_are_read_to_tell_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"{number % 2}" / f"{number}.png").write_bytes(b"a" * [0, 1, 1, 2, 3, 4][number])
+    os.mkfifo(tmp_path / "0" / "pipe.png")  # of no length, as the first
+    opened_paths = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **b: opened_paths.append(path.name) or real(path, *a, **b))
+    found = load(tmp_path, validation_fraction=0.5)
+    assert len(found.train) + len(found.validation) == 7
+    assert sorted(opened_paths) == ["1.png", "2.png"]
+    opened_paths.clear()
+    load(tmp_path, validation_data=tmp_path)
+    assert opened_paths == []
 
 
 # Data sets

@@ -20,13 +20,13 @@ NAMES = [f"{number}.png" for number in range(12)]
 LINES = "".join(f"{name}#0\tnumber {name[0]}\n" for name in NAMES)
 
 
-def png() -> bytes:
+def png(number: int = 0) -> bytes:
     file = BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    Image.new("RGB", (8, 8), (200, number, 0)).save(file, "PNG")
     return file.getvalue()
 
 
-IMAGES = dict.fromkeys(NAMES, png())
+IMAGES = {name: png(number) for number, name in enumerate(NAMES)}
 
 
 def rows(*columns: str) -> bytes:
@@ -56,7 +56,10 @@ def rows(*columns: str) -> bytes:
         (IMAGES | {"captions.json": b'{"images": [], "annotations": 1}'}, '"annotations" is no list'),
         ({"0.png": png(), "captions.txt": b"0.png#0\tone\n"}, "too few images to draw validation images from"),
         (dict.fromkeys(NAMES, b"") | {"captions.txt": LINES.encode()}, "cannot be read"),
-        (dict.fromkeys(NAMES, png()[:50]) | {"captions.txt": LINES.encode()}, "images cannot be read (data/"),
+        (
+            {name: png()[:50] + name.encode() for name in NAMES} | {"captions.txt": LINES.encode()},
+            "images cannot be read (data/",
+        ),
     ],
 )
 def test_data(

@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -60,6 +61,21 @@ def choose_column(place: str, columns: Collection[str], wanted: str | None, usua
             return name
     asked = " or ".join(map(repr, candidates[:3]))
     raise InputError(f"{place} has no column {asked}: its columns are {shortened(columns)}; name one with {option}")
+
+
+def content_keys(keys: Iterable[Hashable]) -> dict[Hashable, Hashable]:
+    """A key for each image's key, equal for files that are, byte for byte; keys that are no paths stay as they are.
+
+    Only files are read that are as long as another. Empty ones are no images, and no two of them equal.
+    """
+    found: dict[Hashable, Hashable] = {key: key for key in keys}
+    lengths = {key: key.stat().st_size for key in found if isinstance(key, Path) and key.is_file()}
+    counts = Counter(lengths.values())
+    for path, length in lengths.items():
+        if length and counts[length] > 1:
+            with suppress(OSError), path.open("rb") as file:  # it is reported where the image is needed
+                found[path] = length, hashlib.file_digest(file, "blake2b").digest()
+    return found
 
 
 def draw(data: str, labels_of: Mapping[Hashable, set[str]], fraction: float, seed: int) -> set[Hashable]:
