@@ -65,6 +65,8 @@ class TextGeneratorOptions:
         text_column: The column of a data set that has the text.
         level: What a token is.
         tokenizer_size: The most tokens in the vocabulary.
+        min_frequency: Characters or words rarer than this are unknown, so that the model learns what to make of those
+            (byte pairs are not merged); if left out, 2 for words, but 1 where pretokenized text has <unk> already.
         tokenizer_characters: The most characters that words or byte pairs are counted in, spread evenly over the text.
         cache: Folder for the tokens of texts of more than 16 million characters; if left out, the user's cache folder.
         validation_tokens: The most tokens to validate on, in long stretches spread evenly over what is held out.
@@ -97,6 +99,7 @@ class TextGeneratorOptions:
     text_column: str = "text"
     level: Literal["char", "word", "bpe"] = "char"
     tokenizer_size: int | None = None
+    min_frequency: int | None = None
     tokenizer_characters: int = 50_000_000
     cache: Path | None = None
     validation_tokens: int = 2_000_000
@@ -280,7 +283,13 @@ def _starting_model(options: TextGeneratorOptions, text: LongText, cache: Path) 
         options.pretokenized,
         options.lowercase,
         options.tokenizer_characters,
+        options.min_frequency,
     )
+    if tokenizer.vocab_size == len(tokenizer.never_generated):
+        raise InputError(
+            f"no {options.level} of {options.data} is there as often as it has to be: lower --min_frequency, or give "
+            "more text"
+        )
     sizes = (
         "embedding_size",
         "hidden_size",

@@ -131,13 +131,42 @@ def test_a_vocabulary_of_all_characters_but_of_a_share_of_the_words(folder: Path
     assert 10 < words < 60
     assert not folder.exists()
     whole = cached_tokenizer(text, folder, "word")
-    assert whole.to_json() == TextTokenizer.train([text.read()], "word").to_json()
+    assert whole.to_json() == TextTokenizer.train([text.read()], "word", min_frequency=2).to_json()
+
+
+def test_a_word_that_is_there_once_is_unknown_so_that_training_has_unknown_ones(folder: Path) -> None:
+    text = LongText(["a the cat and the dog\n"])
+    words = cached_tokenizer(text, folder, "word")
+    assert words.decode(words.encode("a the cat")) == "<unk> the<unk>"
+    assert [cached_tokenizer(text, folder, "word", min_frequency=n).vocab_size for n in (1, 2, 3)] == [7, 2, 1]
+    assert cached_tokenizer(text, folder, "char").to_json() == TextTokenizer.train([text.read()], "char").to_json()
+    assert cached_tokenizer(text, folder, "bpe").to_json() == TextTokenizer.train([text.read()], "bpe").to_json()
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_pretokenized_text_that_has_unknown_words_keeps_all_others(lowercase: bool, folder: Path) -> None:
+    unknown = "<UNK>" if lowercase else "<unk>"
+    known = {}
+    for count in range(3):
+        text = LongText(["the cat and the dog \n", f" {unknown} bit" * count])
+        known[count] = cached_tokenizer(text, folder, "word", pretokenized=True, lowercase=lowercase)
+    assert [known[count].token_to_id("cat") is None for count in range(3)] == [True, True, False]
+
+
+PTB = Path("/work/shared/data/text/ptb/ptb.train.txt")
+
+
+@pytest.mark.skipif(not PTB.is_file(), reason="Penn Treebank is not here")
+def test_the_penn_treebank_keeps_its_ten_thousand_words(folder: Path) -> None:
+    text = LongText([PTB.read_text()])
+    assert cached_tokenizer(text, folder, "word", pretokenized=True).vocab_size == 10_000
 
 
 @pytest.mark.usefixtures("on_disk")
 def test_other_options_give_another_vocabulary(folder: Path) -> None:
     text = LongText([TEXT, TEXT.upper()])
     changes: list[dict[str, Any]] = [{}, {"vocab_size": 20}, {"lowercase": True}, {"pretokenized": True}, {"sample": 9}]
+    changes.append({"min_frequency": 3})
     found = [cached_tokenizer(text, folder, "word", **change).to_json() for change in changes]
     assert len(set(found)) == len(changes) == len(list(folder.iterdir()))
 

@@ -80,6 +80,8 @@ def test_data(
         (["--validation_fraction", "0.9"], "validation_fraction is 0.9"),
         (["--tokenizer_size", "1"], "vocab_size is 1"),
         (["--level", "char", "--pretokenized"], "pretokenized"),
+        (["--min_frequency", "0"], "min_frequency is 0"),
+        (["--level", "word", "--min_frequency", "99999"], "no word of"),
         (["--markov_order", "0"], "markov_order is 0"),
         (["--markov_tokens", "0"], "markov_tokens is 0"),
         (["--markov_weight", "1"], "markov_weight is 1.0"),

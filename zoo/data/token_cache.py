@@ -20,12 +20,13 @@ from tqdm import tqdm
 from zoo.data.cache_folder import mapped, written
 from zoo.data.long_text import LongText
 from zoo.data.text_pieces import text_pieces
-from zoo.data.tokenizer import Level, TextTokenizer
+from zoo.data.tokenizer import UNKNOWN, Level, TextTokenizer
 from zoo.errors import InputError
 
 IN_MEMORY = 1 << 24  # characters; a longer text's ids are on the disk
 DTYPES = (torch.uint8, torch.uint16, torch.int32)
 ABANDONED_SECONDS = 3600
+USUAL_MIN_FREQUENCY = 2  # of words
 PARTIAL = re.compile(r"tokens-[0-9a-f]{32}\.[0-9a-f]{32}\.partial")
 
 
@@ -71,6 +72,7 @@ def cached_tokenizer(
     pretokenized: bool = False,
     lowercase: bool = False,
     sample: int = 50_000_000,
+    min_frequency: int | None = None,
 ) -> TextTokenizer:
     """A tokenizer for a text; that of one with more than IN_MEMORY characters is kept in `folder` and found again.
 
@@ -80,20 +82,26 @@ def cached_tokenizer(
         level, vocab_size, pretokenized, lowercase: see `TextTokenizer.train`.
         sample: the most characters, spread evenly, that words or byte pairs are counted in. Single characters, which
             is quick, always are in all of the text.
+        min_frequency: see `TextTokenizer.train`. None is 2 for words, so that there are unknown ones to learn from; 1
+            for those of pretokenized text that has such ones already, for characters and for byte pairs.
 
     Raises:
         InputError: an argument is out of its range, the text cannot be read, or the file not be written.
     """
-    key = _key(text.digest, level, vocab_size, pretokenized, lowercase, sample, tokenizers.__version__)
+    key = _key(text.digest, level, vocab_size, pretokenized, lowercase, sample, min_frequency, tokenizers.__version__)
     file = folder / f"tokenizer-{key}.json"
     long = text.characters > IN_MEMORY
     if long:
         with suppress(InputError):
             return TextTokenizer.load(file)
+    if min_frequency is None:
+        has_unknown = pretokenized and _unknown_words(text.sample(sample), lowercase) >= USUAL_MIN_FREQUENCY
+        min_frequency = USUAL_MIN_FREQUENCY if level == "word" and not has_unknown else 1
     tokenizer = TextTokenizer.train(
         text_pieces(text.blocks()) if level == "char" else text.sample(sample),
         level,
         vocab_size,
+        min_frequency,
         pretokenized=pretokenized,
         lowercase=lowercase,
     )
@@ -101,6 +109,12 @@ def cached_tokenizer(
         with written(file, "the tokenizer") as output:
             output.write(tokenizer.to_json().encode())
     return tokenizer
+
+
+def _unknown_words(pieces: Iterator[str], lowercase: bool) -> int:
+    """How many words of pretokenized text somebody has made unknown before."""
+    written = (UNKNOWN, UNKNOWN.upper()) if lowercase else (UNKNOWN,)
+    return sum(piece.split().count(word) for piece in pieces for word in written)
 
 
 def _found(file: Path) -> tuple[bool, str] | None:
