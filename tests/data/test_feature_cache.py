@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,35 @@ def test_killed_half_way_nothing_is_found(tmp_path, folder, monkeypatch):
     found = cached(images, folder)
     assert found.computed
     assert torch.equal(found([BATCH]), expected(images, [BATCH]))
+
+
+def test_what_a_killed_run_left_is_removed_after_a_while(images, folder):
+    folder.mkdir(parents=True)
+    old, fresh = (folder / f"features-{digit * 32}.{digit * 32}.partial" for digit in "ab")
+    mine = folder / "features-of-mine.partial"
+    for path in (old, fresh, mine):
+        path.write_text("half")
+    for path in (old, mine):
+        os.utime(path, (time.time() - 7200,) * 2)
+    cached(images, folder)
+    assert not old.exists()
+    assert fresh.exists() and mine.exists()
+
+
+def test_what_cannot_be_removed_is_left(images, folder, monkeypatch):
+    folder.mkdir(parents=True)
+    old = folder / f"features-{'a' * 32}.{'a' * 32}.partial"
+    old.write_text("another user's")
+    os.utime(old, (time.time() - 7200,) * 2)
+    unlink = Path.unlink
+
+    def refusing(path, *arguments, **options):
+        if path == old:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    assert cached(images, folder).computed
 
 
 def test_two_that_compute_the_same_at_once_do_not_meet(tmp_path, folder):

@@ -5,8 +5,6 @@ N tokens.
 
 import hashlib
 import json
-import re
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,9 +23,7 @@ from zoo.errors import InputError
 
 IN_MEMORY = 1 << 24  # characters; a longer text's ids are on the disk
 DTYPES = (torch.uint8, torch.uint16, torch.int32)
-ABANDONED_SECONDS = 3600
 USUAL_MIN_FREQUENCY = 2  # of words
-PARTIAL = re.compile(r"tokens-[0-9a-f]{32}\.[0-9a-f]{32}\.partial")
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,6 @@ def _write(file: Path, dtype: torch.dtype, text: LongText, tokenizer: TextTokeni
     """Write a text's ids; whether any is unknown, and their fingerprint."""
     digest, any_unknown = hashlib.sha256(), False
     with written(file, "tokens") as output:
-        _remove_abandoned(file.parent)
         for ids in tokenizer.encode_blocks(_shown(text)):
             any_unknown = any_unknown or _any_unknown(ids, tokenizer)
             content = ids.to(dtype).numpy().tobytes()
@@ -150,14 +145,6 @@ def _shown(text: LongText) -> Iterator[str]:
         for block in text.blocks():
             yield block
             bar.update(len(block))
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """What runs that were killed left of their tokens, which may be gigabytes."""
-    for path in folder.glob("tokens-*.partial"):
-        with suppress(FileNotFoundError):
-            if PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                path.unlink()
 
 
 def _any_unknown(ids: Tensor, tokenizer: TextTokenizer) -> bool:
