@@ -38,6 +38,7 @@ from zoo.one_to_many import CaptionBatch, ImageCaptioner
 from zoo.one_to_many.image_captioner import LONGEST
 from zoo.one_to_many.nearest_captions import check_neighbours
 from zoo.one_to_one import ImageClassifier
+from zoo.one_to_one.batch_norm import check_batch_size
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
@@ -325,6 +326,7 @@ def main() -> int:
         ready = {
             name: Split(name, split, model, precision, cache, mirror=options.mirror) for name, split in splits.items()
         }
+    check_batch_size(model.encoder, len(trained_on), training.batch_size, processes.count, device.type)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(

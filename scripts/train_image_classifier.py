@@ -26,12 +26,13 @@ from zoo.data.length_batches import LengthBatches
 from zoo.data.stored_images import ImageLabelData, LabelledImages
 from zoo.data.text_pieces import valid_unicode
 from zoo.device import Precision, choose_precision
-from zoo.errors import InputError, as_input_error
+from zoo.errors import as_input_error
 from zoo.evaluation.classification import class_table, confident_mistakes, majority_figures, single_label_figures
 from zoo.evaluation.confusions import draw_confusions
 from zoo.evaluation.curves import draw_curves
 from zoo.files import write_atomically, write_json_lines
 from zoo.one_to_one import ImageBatch, ImageClassifier
+from zoo.one_to_one.batch_norm import check_batch_size
 from zoo.one_to_one.image_encoder import usual_image_size
 from zoo.one_to_one.pictures import broken_notes, load_pictures
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
@@ -197,7 +198,7 @@ def main() -> int:
         splits = {"training": data.train, "validation": data.validation, **data.tests}
         held_out = {name: Split(name, images, model, precision, cache) for name, images in splits.items()}
     trained_on = held_out.pop("training")
-    _check_batch_size(model, len(trained_on), training.batch_size, processes)
+    check_batch_size(model.encoder, len(trained_on), training.batch_size, processes.count, device.type)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in {"training": trained_on, **held_out}.items())
     print(
@@ -249,27 +250,6 @@ def _starting_model(options: ImageClassifierOptions, data: ImageLabelData) -> Im
         if not options.finetune:
             model.encoder.requires_grad_(False)
     return model
-
-
-def _check_batch_size(model: ImageClassifier, images: int, batch_size: int, processes: Processes) -> None:
-    """Batch norm has no statistics of a batch of one image where the network makes one place of it."""
-    encoder = model.encoder
-    is_normed = any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
-    if not is_normed or encoder.fixed or encoder.grid != (1, 1):
-        return
-    place = f"of which {encoder.backbone} makes one place at image_size {encoder.image_size}, too little for batch norm"
-    if (images % batch_size or batch_size) == 1:
-        raise InputError(
-            f"with batch_size {batch_size} the last batch of an epoch has one image, {place}: choose others of these"
-        )
-    sizes = {min(batch_size, images), images % batch_size or batch_size}
-    if processes.device.type == "cpu" and any(
-        1 <= size // processes.count < 2 for size in sizes if processes.count > 1
-    ):
-        raise InputError(
-            f"with batch_size {batch_size} one of {processes.count} processes has a single image of a batch, {place} "
-            "on a CPU: choose others of these"
-        )
 
 
 def _probabilities(model: ImageClassifier, split: Split) -> Tensor:

@@ -122,6 +122,11 @@ def test_data(
         (["--weight_dropout", "0.1", "--cell", "mingru"], "weight_dropout is 0.1, but mingru"),
         (["--label_smoothing", "1"], "label_smoothing is 1.0"),
         (["--batch_size", "0"], "batch_size is 0"),
+        (
+            ["--image_size", "8", "--batch_size", "1"],
+            "has one image, of which small makes one place",
+        ),
+        (["--image_size", "8", "--batch_size", "17"], "the last batch of an epoch has one image"),
         (["--num_beams", "0"], "num_beams is 0, but must be from 1"),
         (["--length_penalty", "-1"], "length_penalty is -1.0, but must be from 0"),
         (["--neighbours", "-1"], "neighbours is -1, but must be from 0 (none) to 100"),
