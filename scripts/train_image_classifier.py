@@ -1,6 +1,6 @@
 """Train an image classifier: a convolutional network that gives an image a label, and can then start a captioner.
 
-python scripts/train_image_classifier.py --out runs/scenes                     # drawn scenes, built in
+python scripts/train_image_classifier.py --out runs/shapes                     # drawn scenes, built in
 python scripts/train_image_classifier.py --out runs/pets --data pets/ --backbone resnet18 --weights imagenet
 python scripts/classify_images.py runs/pets my_pet.jpg
 """
