@@ -35,6 +35,7 @@ from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation import carried_nats, window_nats
 from zoo.evaluation.curves import draw_curves
+from zoo.evaluation.perplexity import perplexity
 from zoo.one_to_many import InterpolatedGenerator, MarkovGenerator, TextGenerator
 from zoo.training import (
     Pace,
@@ -333,7 +334,7 @@ def _figures(
 
 def _token_figures(nats: float, sizes: tuple[int, int] | None) -> dict[str, float]:
     """`sizes` is how many tokens and characters a text has, if its tokens say all of it."""
-    figures = {"nats_per_token": nats, "perplexity": math.exp(nats)}
+    figures = {"nats_per_token": nats, "perplexity": perplexity(nats)}
     if sizes is not None:
         tokens, characters = sizes
         figures["bits_per_character"] = nats * tokens / characters / math.log(2)

@@ -26,6 +26,7 @@ from zoo.device import choose_precision
 from zoo.errors import InputError, as_input_error
 from zoo.evaluation.alignments import draw_alignment
 from zoo.evaluation.curves import draw_curves
+from zoo.evaluation.perplexity import perplexity
 from zoo.evaluation.translation import signatures, translation_figures, worst_translations
 from zoo.files import write_atomically, write_json_lines
 from zoo.seq2seq import TranslationBatch, Translator
@@ -337,7 +338,7 @@ def _figures(model: Translator, hypotheses: list[str], split: Encoded) -> dict[s
         nats += count * float(model.loss(batch, label_smoothing=0.0))
         tokens += count
     figures = translation_figures(hypotheses, split.texts.targets)
-    return figures | {"nats_per_token": nats / tokens, "perplexity": math.exp(nats / tokens)}
+    return figures | {"nats_per_token": nats / tokens, "perplexity": perplexity(nats / tokens)}
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -193,3 +194,16 @@ def test_it_goes_on_from_the_last_save_at_a_lower_rate(
     lower = {"learning_rate": 1e-4, "matrix_learning_rate": 1e-4, "gradient_clip": 0.1}
     assert_ends_well(start("train_text_generator", "--resume", **options, **lower), tmp_path / "run")
     assert steps == [1e-4] * 3
+
+
+@pytest.mark.parametrize("script", ["train_text_generator", "train_translator"])
+def test_a_loss_that_is_finite_but_has_no_finite_perplexity(
+    start: Run, request: pytest.FixtureRequest, tmp_path: Path, script: str
+) -> None:
+    data = request.getfixturevalue(TASKS[script][0])
+    changes = {"learning_rate": 1e4, "optimizer": "adamw", "warmup": 0, "max_steps": 2, "evaluations": 1}
+    result = start(script, data=data, **changes)
+    assert_ends_well(result, tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["validation"]
+    assert figures["nats_per_token"] > 710
+    assert figures["perplexity"] == sys.float_info.max
