@@ -149,6 +149,25 @@ def test_a_run_out_of_patience_stays_ended_and_goes_on_with_more(run_training: R
     assert run_training(more, max_steps=10, evaluations=5, patience=9, resume=True).progress.step == 10
 
 
+def test_what_ended_a_run_is_said_when_it_is_resumed(
+    run_training: Run, line_task: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training(line_task(), max_minutes=1e-9, evaluations=1)
+    assert "has ended already" not in capsys.readouterr().out
+    # As with a config.yaml that has the minutes that nobody asked for.
+    outcome = run_training(line_task(), max_minutes=1e-9, epochs=20, evaluations=1, resume=True)
+    assert outcome.progress.step == 1
+    assert capsys.readouterr().out == (
+        "this run has ended already, by max_minutes 1e-09: to go on, raise it, or give --max_minutes null and another "
+        "limit\n"
+    )
+    longer = run_training(line_task(), epochs=0.5, evaluations=1, resume=True)
+    assert longer.progress.step == 4
+    assert "has ended already" not in capsys.readouterr().out
+    run_training(line_task(), epochs=0.5, max_steps=2, evaluations=1, resume=True)
+    assert "by max_steps 2, epochs 0.5: to go on" in capsys.readouterr().out
+
+
 def test_a_run_of_another_seed_is_not_resumed(run_training: Run, text_task: Any) -> None:
     run_training(text_task(before_loss=stop_at(2)), max_steps=4, evaluations=2)
     with pytest.raises(InputError, match="cannot be resumed with other options: seed was 0 and is 1"):

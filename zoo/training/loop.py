@@ -121,6 +121,8 @@ class _Loop:
 
     def run_to_end(self) -> Outcome:
         self._consider_ended()
+        if self.progress.ended:
+            self._say_why_it_has_ended()
         signal_number: int | None = None
         bar = tqdm(total=100, initial=int(100 * self._share()), unit="%", disable=None, bar_format=_BAR)
         with Interruption(passed_on=self.processes.count > 1) as interruption, bar:
@@ -221,21 +223,35 @@ class _Loop:
 
     def _share(self) -> float:
         """How much of the run is done, 0 to 1: by whichever limit is nearest."""
+        return min(1.0, max(self._shares().values()))
+
+    def _shares(self) -> dict[str, float]:
+        """How much of the run is done, by each limit that it has."""
         progress, options = self.progress, self.options
-        shares = [0.0]
+        shares = {}
         if options.max_steps is not None:
-            shares.append(progress.step / options.max_steps)
+            shares["max_steps"] = progress.step / options.max_steps
         if options.max_minutes is not None:
-            shares.append(progress.training_seconds / 60 / options.max_minutes)
+            shares["max_minutes"] = progress.training_seconds / 60 / options.max_minutes
         if options.epochs is not None:
             within = progress.batch / self.task.num_batches(progress.epoch)
-            shares.append((progress.epoch + within) / options.epochs)
-        return min(1.0, max(shares))
+            shares["epochs"] = (progress.epoch + within) / options.epochs
+        return shares
 
-    def _consider_ended(self) -> None:
+    def _limits_reached(self) -> list[str]:
         patience = self.options.patience
         worn_out = patience is not None and self.progress.since_best >= patience
-        self.progress.ended = self._share() >= 1 or worn_out
+        return [name for name, share in self._shares().items() if share >= 1] + ["patience"] * worn_out
+
+    def _consider_ended(self) -> None:
+        self.progress.ended = bool(self._limits_reached())
+
+    def _say_why_it_has_ended(self) -> None:
+        """config.yaml has the minutes that a run was given where no limit was: more epochs alone do not prolong it."""
+        limits = self._limits_reached()
+        reached = ", ".join(f"{name} {getattr(self.options, name)}" for name in limits)
+        lifted = " ".join(f"--{name} null" for name in limits)
+        print(f"this run has ended already, by {reached}: to go on, raise it, or give {lifted} and another limit")
 
     def _evaluate(self) -> Progress:
         progress, task = self.progress, self.task

@@ -24,10 +24,10 @@ class TrainingOptions:
         warmup: Share of the run in which the learning rate rises from 0; then it falls along a cosine to 0.
         gradient_clip: Largest norm of the gradient; larger ones are scaled down to it.
         accumulate: Batches whose gradients are added up for one step.
-        epochs: Stop after so many passes over the data.
+        epochs: Stop after so many passes over the data; without any of the three limits, after max_minutes.
         max_steps: Stop after so many steps; of several limits the nearest counts.
-        max_minutes: Stop after so many minutes of training. The learning rate follows the clock, so such a run
-            fits the machine but is not repeated bit for bit.
+        max_minutes: Stop after so many minutes of training; the script's usual 1 or 2 if none of the three limits is
+            given. The learning rate follows the clock, so such a run fits the machine but is not repeated bit for bit.
         evaluations: How often to evaluate in the course of the run, evenly spaced, the last at the end.
         patience: Stop early after so many evaluations in a row without a better one.
         save_minutes: Save for --resume at least this often, beside every evaluation.
