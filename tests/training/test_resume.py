@@ -168,6 +168,30 @@ def test_what_ended_a_run_is_said_when_it_is_resumed(
     assert "by max_steps 2, epochs 0.5: to go on" in capsys.readouterr().out
 
 
+def test_a_run_that_is_cut_short_before_its_first_evaluation_is_evaluated(
+    run_training: Run, text_task: Any, tmp_path: Path
+) -> None:
+    run_training(text_task(before_loss=stop_at(4)), max_steps=9, evaluations=1)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    task = text_task()
+    for _ in range(2):
+        outcome = run_training(task, max_steps=3, evaluations=1, resume=True)
+        assert outcome.progress.ended and task.losses == []
+        assert [line["step"] for line in outcome.history] == [outcome.progress.best_step] == [4]
+        best = load_file(tmp_path / "run" / "model.safetensors")["decoder.output.bias"]
+        assert torch.equal(best, load_file(tmp_path / "run" / SAVE)["model.decoder.output.bias"])
+
+
+def test_a_finished_run_whose_best_weights_are_removed_has_its_last_ones(
+    run_training: Run, text_task: Any, tmp_path: Path
+) -> None:
+    run_training(text_task(), max_steps=4, evaluations=2)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    outcome = run_training(text_task(), max_steps=4, evaluations=2, resume=True)
+    assert outcome.progress.best_step == 4
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_a_run_of_another_seed_is_not_resumed(run_training: Run, text_task: Any) -> None:
     run_training(text_task(before_loss=stop_at(2)), max_steps=4, evaluations=2)
     with pytest.raises(InputError, match="cannot be resumed with other options: seed was 0 and is 1"):

@@ -123,6 +123,9 @@ class _Loop:
         self._consider_ended()
         if self.progress.ended:
             self._say_why_it_has_ended()
+            if self.progress.best is None:  # stopped before its first evaluation, or its weights were removed
+                self.progress = self.processes.from_main(self._evaluate)
+                self._save()
         signal_number: int | None = None
         bar = tqdm(total=100, initial=int(100 * self._share()), unit="%", disable=None, bar_format=_BAR)
         with Interruption(passed_on=self.processes.count > 1) as interruption, bar:
