@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.command_line import parse_options, run_script
-from zoo.data.text_files import read_text_file
+from zoo.data.text_files import normalise, read_text_file
 from zoo.device import choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.one_to_many import InterpolatedGenerator, TextGenerator
@@ -102,10 +102,12 @@ def _prompt(options: GenerationOptions) -> str:
         return options.prompt
     if options.file is not None:
         return read_text_file(options.file)
+    if sys.stdin is None:
+        raise InputError("standard input is closed: give --prompt TEXT or --file FILE")
     if sys.stdin.isatty():
         raise InputError("there is no prompt: give --prompt TEXT or --file FILE, or pipe a text to standard input")
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return normalise(sys.stdin.buffer.read().decode("utf-8"))  # as --file is read
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from None
 

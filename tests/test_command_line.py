@@ -1,6 +1,7 @@
 """`parse_options` and `run_script`: from arguments to options, and from an error to one line and exit code 2."""
 
 import io
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,6 +250,41 @@ def test_a_closed_standard_output_is_no_mistake_of_ours(monkeypatch: pytest.Monk
     with pytest.raises(SystemExit) as ended:
         run_script(lambda: sys.stdout.write("nobody reads this\n") and None)
     assert not ended.value.code
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_what_is_printed_is_utf_8_whatever_the_locale_is(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+
+    def main() -> int:
+        print("Zoë – 日本 caf\udce9")  # half a character, as a name that is not UTF-8 has it
+        raise OSError(2, "No such file", "日本 caf\udce9")
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    monkeypatch.undo()
+    assert ended.value.code == 2
+    said = {}
+    for name, stream in streams.items():
+        stream.seek(0)
+        said[name] = stream.buffer.read().decode()
+    assert said["stdout"] == "Zoë – 日本 caf\\udce9\n"
+    assert said["stderr"].startswith("error: [Errno 2] No such file: '日本")
+
+
+def test_a_reader_that_leaves_where_there_is_no_such_signal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(signal, "SIGPIPE", raising=False)
+    stdout = (tmp_path / "out").open("w")
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    def main() -> int:
+        raise BrokenPipeError
+
+    with stdout, pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 141
 
 
 def test_a_full_disk_behind_the_last_line_is_an_error_too(

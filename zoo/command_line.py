@@ -135,13 +135,17 @@ def run_script(main: Callable[[], int | None]) -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if sys.stdout is None:  # closed, as `>&-` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the whole process)
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever the locale is, and for what no UTF-8 can have: a file's name may be any bytes.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has left, as `| head` does. The interpreter flushes once more, which must find a place to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
+        code = 128 + getattr(signal, "SIGPIPE", 13)  # Windows has none
     except (InputError, OSError, OtherProcessError) as error:
         with suppress(OSError):
             sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from zoo.errors import InputError
 from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
 Run = Callable[..., Any]
@@ -43,6 +45,32 @@ def test_the_prompt_from_argument_file_and_standard_input(generate: Run, tmp_pat
     assert expected.out.startswith(prompt)
     assert generate("--file", tmp_path / "prompt", *options) == expected
     assert generate(*options, stdin=prompt.encode()) == expected
+    elsewhere = b"\xef\xbb\xbf" + prompt.replace("\n", "\r\n").encode()
+    (tmp_path / "prompt").write_bytes(elsewhere)
+    assert generate("--file", tmp_path / "prompt", *options) == expected
+    assert generate(*options, stdin=elsewhere) == expected
+
+
+def test_a_closed_standard_input(
+    generate_script: ModuleType, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate_text.py", str(finished_run)])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed: give --prompt TEXT or --file FILE"):
+        generate_script.main()
+
+
+def test_a_prompt_that_is_not_utf_8(spawn: Callable[..., "subprocess.Popen[str]"], finished_run: Path) -> None:
+    """As `--prompt $'caf\\xe9'` gives it, in a terminal of another encoding too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONIOENCODING", "cp1252:strict")
+        options = ("--max_new_tokens", 3, "--seed", 1)
+        process = spawn(
+            "generate_text", finished_run, "--prompt", b"caf\xe9".decode("utf-8", "surrogateescape"), *options
+        )
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("caf\\udce9")
 
 
 @pytest.mark.parametrize("prompt", ["", "# Heading", "null", "12", "- wall", "日本", "a\nb"])

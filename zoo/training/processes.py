@@ -67,8 +67,9 @@ class Processes:
         self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
         atexit.register(_leave)
         if not self.is_main and not isinstance(sys.stderr, _NoTerminal):
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the whole process)
-            sys.stderr = _NoTerminal(sys.stderr.buffer, encoding="utf-8", line_buffering=True)
+            errors = "backslashreplace"  # as run_script has it
+            sys.stdout = open(os.devnull, "w", encoding="utf-8", errors=errors)  # noqa: SIM115 (for the whole process)
+            sys.stderr = _NoTerminal(sys.stderr.buffer, encoding="utf-8", errors=errors, line_buffering=True)
 
     @property
     def is_main(self) -> bool:
