@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
-from zoo.command_line import parse_options, run_script
+from zoo.command_line import parse_options, plain_options, run_script
 from zoo.errors import InputError
 
 
@@ -134,6 +135,19 @@ def test_config_is_overruled_by_what_stands_after_it(tmp_path: Path) -> None:
     assert parse("--config", str(config), "--legs", "2") == Animal("Ivo", legs=2, tame=True)
     assert parse("--legs", "2", "--config", str(config)).legs == 3
     assert parse("--config", str(config), "--name", "Eva", "--tame", "false") == Animal("Eva", legs=3)
+
+
+@pytest.mark.parametrize("text", ["#", "# Heading", "~", "null", "", "12", "[a]"])
+def test_a_text_comes_back_from_the_config_as_it_is(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(plain_options(Animal("Ivo", note=text), House(words=[text]))))
+    animal, house = parse_options("d", Animal, House, arguments=["--config", str(config)])
+    assert (animal, house) == (Animal("Ivo", note=text), House(words=[text]))
+    assert parse(f"--config={config}").note == text
+    assert parse("--note", "x", "--config", str(config)).note == text
+    assert parse("--config", str(config), "--note", "~").note == "~"
+    config.write_text("note: null\n")
+    assert parse("Ivo", "--note", text, "--config", str(config)).note is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -65,17 +65,19 @@ def parse_options(
         positional, (last,) = positional[:-1], positional[-1:]
         arguments, rest = _without_rest(arguments, len(positional))
     arguments = _with_names(arguments, positional)
+    files = {}
     for name in _values_of(arguments, "--config"):
         if name == "--":  # or nothing, which `_values_of` gives so
             raise InputError("--config has no value, but must name a file")
         if name == "-" or (Path(name).exists() and not Path(name).is_file()):
             raise InputError(f"config is {name}, but must be a file")  # the parser would read what has no end
         if Path(name).is_file():
-            read_options_file(Path(name))  # what the parser would take no offence at
+            files[name] = read_options_file(Path(name))  # what the parser would take no offence at
     namespace = parser.parse_args(_with_added_words(_with_flag_values(arguments, flags), lists))
     values = {name: value for name, value in namespace.as_dict().items() if name != "config"}
     # As YAML, "# Heading" and "~" are nothing; as a text they are what they are.
-    values |= {name: next(reversed(_values_of(arguments, f"--{name}")), None) for name in texts if values[name] is None}
+    given = _texts_given(arguments, texts, files)
+    values |= {name: given.get(name) for name in texts if values[name] is None}
     if rest:
         values[last] = rest  # as they are: as YAML, "[a]" would be a list
     with as_input_error():
@@ -119,14 +121,27 @@ def _with_added_words(arguments: list[str], lists: set[str]) -> list[str]:
     return [f"{name}+{equals}{value}" if name in lists else name + equals + value for name, equals, value in parts]
 
 
+def _texts_given(arguments: list[str], names: set[str], files: dict[str, Any]) -> dict[str, Any]:
+    """What `names` are last given as, by the arguments themselves or by one of the `files` that they name."""
+    given: dict[str, Any] = {}
+    for option, value in _pairs(arguments):
+        if option == "--config":
+            content = files.get(value)
+            given |= content if isinstance(content, dict) else {}
+        elif option.removeprefix("--") in names:
+            given[option.removeprefix("--")] = value
+    return given
+
+
 def _values_of(arguments: list[str], option: str) -> list[str]:
-    values = []
+    return [value for name, value in _pairs(arguments) if name == option]
+
+
+def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Each argument and its value: what follows it, or what it has behind `=`."""
     for argument, following in itertools.pairwise([*arguments, "--"]):
-        if argument == option:
-            values.append(following)
-        elif argument.startswith(f"{option}="):
-            values.append(argument.removeprefix(f"{option}="))
-    return values
+        name, equals, value = argument.partition("=")
+        yield name, value if equals else following
 
 
 def run_script(main: Callable[[], int | None]) -> None:
