@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -78,6 +78,13 @@ class Outcome:
             "versions": {
                 "python": sys.version.split()[0],
                 "torch": torch.__version__,
-                "zoo": version("sequence-zoo"),
+                "zoo": _own_version(),
             },
         }
+
+
+def _own_version() -> str:
+    try:
+        return version("sequence-zoo")
+    except PackageNotFoundError:  # on the path, but not installed
+        return "unknown"
