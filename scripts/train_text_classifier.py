@@ -10,7 +10,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from zoo.data.labelled_rows import names_in
 from zoo.data.labelled_texts import ClassificationData, LabelledTexts, load_labelled_texts
 from zoo.data.length_batches import LengthBatches, pad
 from zoo.device import choose_precision
-from zoo.errors import InputError, as_input_error
+from zoo.errors import as_input_error
 from zoo.evaluation.classification import (
     class_table,
     confident_mistakes,
@@ -38,6 +38,7 @@ from zoo.files import write_atomically, write_json_lines
 from zoo.many_to_one import NgramClassifier, TextBatch, TextClassifier
 from zoo.one_to_many import TextGenerator
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training.source_run import with_values_of
 
 MISTAKES = 20
 
@@ -348,24 +349,11 @@ def _with_sizes_of(
     source: TextGenerator, tokenizer: TextTokenizer, options: TextClassifierOptions
 ) -> TextClassifierOptions:
     """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
-    usual = {field.name: field.default for field in fields(TextClassifierOptions)}
     decided = {name: source.config[name] for name in FROM_SOURCE}
     decided |= {name: getattr(tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
-    for name, value in decided.items():
-        if getattr(options, name) not in (value, usual[name]):
-            raise InputError(
-                f"{name} is {getattr(options, name)}, but {options.init_from} has {value}: leave --{name} out, or "
-                "start from another run"
-            )
-    if options.min_frequency != usual["min_frequency"]:
-        raise InputError(f"min_frequency is {options.min_frequency}, but the tokenizer is that of {options.init_from}")
-    if options.tokenizer_size not in (None, tokenizer.vocab_size):
-        raise InputError(
-            f"tokenizer_size is {options.tokenizer_size}, but the tokenizer of {options.init_from} has "
-            f"{tokenizer.vocab_size} tokens: leave --tokenizer_size out"
-        )
+    options = with_values_of(str(options.init_from), decided, [tokenizer], options)
     print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used, in one direction")
-    return replace(options, bidirectional=False, **decided)
+    return replace(options, bidirectional=False)
 
 
 def _starting_model(

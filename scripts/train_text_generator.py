@@ -45,6 +45,7 @@ from zoo.training import (
     check_run_folder,
     train,
 )
+from zoo.training.source_run import with_values_of
 
 FRESH_WINDOW = 256  # nanoGPT's block size on Tiny Shakespeare
 EVALUATION_ROWS = 32
@@ -210,7 +211,11 @@ def main() -> int:
             _sources(options.validation_data),
             options.validation_fraction,
         )
-        model = _starting_model(options, corpus.train, cache)
+        source = None
+        if options.init_from is not None:
+            source, _ = TextGenerator.to_start_from(options.init_from)
+            options = _with_sizes_of(source, options)
+        model = _starting_model(options, corpus.train, cache, source)
         tokenizer = model.tokenizer
         assert tokenizer is not None
         trained_on, held_out = (tokenize(text, tokenizer, cache) for text in (corpus.train, corpus.validation))
@@ -265,12 +270,22 @@ def main() -> int:
     return 0
 
 
-def _starting_model(options: TextGeneratorOptions, text: LongText, cache: Path) -> TextGenerator:
+def _with_sizes_of(source: TextGenerator, options: TextGeneratorOptions) -> TextGeneratorOptions:
+    """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
+    tokenizer = source.require_tokenizer()
+    sizes = {name for name in asdict(options).keys() & source.config.keys() if not name.endswith("dropout")}
+    decided = {name: source.config[name] for name in sorted(sizes)}
+    decided |= {name: getattr(tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
+    return with_values_of(str(options.init_from), decided, [tokenizer], options)
+
+
+def _starting_model(
+    options: TextGeneratorOptions, text: LongText, cache: Path, source: TextGenerator | None
+) -> TextGenerator:
     dropouts = {name: value for name, value in asdict(options).items() if name.endswith("dropout")}
-    if options.init_from is not None:
-        source, tokenizer = TextGenerator.to_start_from(options.init_from)
+    if source is not None:
         with as_input_error():
-            model = TextGenerator(tokenizer=tokenizer, **(source.config | dropouts))
+            model = TextGenerator(tokenizer=source.tokenizer, **(source.config | dropouts))
         print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used")
         model.load_state_dict(source.state_dict())
         return model

@@ -32,9 +32,11 @@ from zoo.files import write_atomically, write_json_lines
 from zoo.seq2seq import TranslationBatch, Translator
 from zoo.seq2seq.translator import FREE_TOKENS
 from zoo.training import Pace, Processes, RunFolder, TrainingOptions, check_run_folder, train
+from zoo.training.source_run import with_values_of
 
 WORST = 20
 SAMPLES = 3
+SIZES = ("embedding_size", "hidden_size", "num_layers", "cell", "encoder_cell", "num_heads", "tied")
 EVALUATION_TOKENS = 8_192  # in a batch, of target and source together
 
 
@@ -225,7 +227,11 @@ def main() -> int:
             max_length_ratio=options.max_length_ratio,
             seed=training.seed,
         )
-    model, encoded = _starting_model(options, data)
+    before = None
+    if options.init_from is not None:
+        before = _trained_before(options.init_from)
+        options = _with_sizes_of(before, options)
+    model, encoded = _starting_model(options, data, before)
     if dropped := len(data.train) - len(encoded):
         data.notes.append(f"{dropped:,} training pairs have a side of more than {options.longest} tokens: left out")
     held_out = {
@@ -272,9 +278,21 @@ def main() -> int:
     return 0
 
 
-def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[Translator, Encoded]:
+def _with_sizes_of(before: Translator, options: TranslatorOptions) -> TranslatorOptions:
+    """The options with the sizes of the translator to go on from. Raises InputError where others were asked for."""
+    tokenizers = [before.require_source_tokenizer(), before.require_tokenizer()]
+    decided = {name: before.config[name] for name in SIZES}
+    decided |= {"attention": before.config["attention"] or "none", "joint": before.source_tokenizer is None}
+    decided |= {"level": before.require_tokenizer().level}
+    options = with_values_of(str(options.init_from), decided, tokenizers, options)
+    print(f"starting from {options.init_from}: its tokenizers, cells and sizes are used")
+    return options
+
+
+def _starting_model(
+    options: TranslatorOptions, data: TranslationData, before: Translator | None
+) -> tuple[Translator, Encoded]:
     """The model, and the pairs to train on: those that are not too long."""
-    before = None if options.init_from is None else _trained_before(options.init_from)
     if before is not None:
         source_tokenizer, tokenizer = before.source_tokenizer, before.require_tokenizer()
     else:
@@ -288,8 +306,7 @@ def _starting_model(options: TranslatorOptions, data: TranslationData) -> tuple[
     if before is not None:
         config = dict(before.config)
     else:
-        names = ["embedding_size", "hidden_size", "num_layers", "cell", "encoder_cell", "num_heads", "tied"]
-        config = {name: values[name] for name in names}
+        config = {name: values[name] for name in SIZES}
         config["attention"] = None if options.attention == "none" else options.attention
     config |= {name: value for name, value in values.items() if name.endswith(("dropout", "smoothing"))}
     # Twice what it has seen it may well do; much longer texts are better cut.
@@ -305,7 +322,6 @@ def _trained_before(run: str) -> Translator:
     model, _ = Translator.to_start_from(run)
     with as_input_error():
         model.require_source_tokenizer()
-    print(f"starting from {run}: its tokenizers, cells and sizes are used")
     return model
 
 

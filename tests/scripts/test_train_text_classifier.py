@@ -286,7 +286,7 @@ def test_a_run_that_thaws_is_resumed_bit_for_bit(
         (["--hidden_size", "16"], "hidden_size is 16, but"),
         (["--cell", "rnn"], "cell is rnn, but"),
         (["--level", "bpe"], "level is bpe, but"),
-        (["--tokenizer_size", "17"], "tokenizer_size is 17, but the tokenizer of"),
+        (["--tokenizer_size", "17"], "tokenizer_size is 17, but the tokenizer is that of"),
         (["--min_frequency", "3"], "min_frequency is 3, but the tokenizer is that of"),
     ],
 )

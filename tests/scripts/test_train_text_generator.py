@@ -205,6 +205,40 @@ def test_init_from_takes_weights_and_tokenizer(train: Run, tmp_path: Path, finis
     assert TextGenerator.from_pretrained(tmp_path / "run").config["dropout"] == 0.3
 
 
+def test_init_from_has_decided_on_the_sizes(
+    run: Run, train: Run, train_script: ModuleType, tmp_path: Path, text_file: Path
+) -> None:
+    sizes = {"hidden_size": 12, "cell": "gru", "level": "word", "num_layers": 2, "ngram_order": 1, "tied": True}
+    assert train(tmp_path / "first", "--lowercase", max_steps=1, **sizes).code == 0
+    rest = ("--data", text_file, "--init_from", tmp_path / "first", "--batch_size", 4, "--max_steps")
+    assert run(train_script, "--out", tmp_path / "run", *rest, 1).code == 0
+    options = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert {"lowercase": True, "embedding_size": 8, **sizes}.items() <= options.items()
+    for how in (("--out", tmp_path / "run", *rest), ("--config", tmp_path / "run" / "config.yaml", "--max_steps")):
+        result = run(train_script, *how, 2, "--resume")
+        assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--hidden_size", "512"], "hidden_size is 512, but "),
+        (["--cell", "gru"], "has lstm: leave --cell out, or start from another run"),
+        (["--level", "word"], "level is word, but "),
+        (["--ngram_order", "1"], "ngram_order is 1, but "),
+        (["--tied"], "tied is True, but "),
+        (["--tokenizer_size", "9"], "tokenizer_size is 9, but the tokenizer is that of "),
+        (["--tokenizer_characters", "9"], "tokens: leave --tokenizer_characters out"),
+    ],
+)
+def test_sizes_that_the_source_does_not_have(
+    train: Run, tmp_path: Path, finished_run: Path, arguments: list[str], match: str
+) -> None:
+    result = train(tmp_path / "run", "--init_from", finished_run, *arguments)
+    assert result.is_an_error(match), result
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_can_be_resumed_without_harm(train: Run, tmp_path: Path) -> None:
     assert train(tmp_path / "run").code == 0
     files = {name: (tmp_path / "run" / name).read_bytes() for name in FILES - {"metrics.json", "curves.png"}}

@@ -196,7 +196,7 @@ def test_init_from_takes_weights_and_tokenizers(train_translator: Run, tmp_path:
     data = write_files(tmp_path / "train", [("a bird sings", "un oiseau chante"), *PAIRS])
     slow = {"learning_rate": 1e-9, "matrix_learning_rate": 1e-9, "max_steps": 1, "evaluations": 1}
     result = train_translator(
-        tmp_path / "run", data=data, validation_data=data, init_from=tmp_path / "first", dropout=0.3, cell="gru", **slow
+        tmp_path / "run", data=data, validation_data=data, init_from=tmp_path / "first", dropout=0.3, **slow
     )
     assert result.code == 0, result
     assert f"starting from {tmp_path / 'first'}: its tokenizers, cells and sizes are used" in result.out
@@ -205,6 +205,40 @@ def test_init_from_takes_weights_and_tokenizers(train_translator: Run, tmp_path:
     limits = {"max_length": second.max_length, "max_ratio": second.max_ratio}
     assert second.config == first.config | {"dropout": 0.3} | limits
     assert second.translate(["a dog", "two cats"]) == first.translate(["a dog", "two cats"])
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["joint"] is joint
+    assert (
+        train_translator(
+            tmp_path / "run",
+            "--resume",
+            data=data,
+            validation_data=data,
+            init_from=tmp_path / "first",
+            dropout=0.3,
+            **slow,
+        ).code
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--hidden_size", "512"], "hidden_size is 512, but "),
+        (["--encoder_cell", "gru"], "has None: leave --encoder_cell out, or start from another run"),
+        (["--attention", "none"], "attention is none, but "),
+        (["--joint"], "joint is True, but "),
+        (["--level", "char"], "level is char, but "),
+        (["--tokenizer_size", "9"], "tokenizer_size is 9, but the tokenizer is that of "),
+        (["--min_frequency", "1"], "tokens: leave --min_frequency out"),
+    ],
+)
+def test_sizes_that_the_translator_to_start_from_does_not_have(
+    train_translator: Run, tmp_path: Path, finished_translator: Path, arguments: list[str], match: str
+) -> None:
+    options = {"hidden_size": 32, "embedding_size": 16, "init_from": finished_translator}
+    result = train_translator(tmp_path / "run", *arguments, **options)
+    assert result.is_an_error(match), result
+    assert not (tmp_path / "run").exists()
 
 
 def test_init_from_another_architecture_is_refused(

@@ -15,7 +15,9 @@ def test_a_zoo_that_is_not_installed_has_an_unknown_version(monkeypatch: pytest.
 
     def versions() -> dict[str, str]:
         options = TrainingOptions(out=Path("run"), max_steps=1)
-        found: dict[str, str] = outcome.facts(torch.nn.Linear(1, 1), options, torch.device("cpu"), "float32")["versions"]
+        found: dict[str, str] = outcome.facts(torch.nn.Linear(1, 1), options, torch.device("cpu"), "float32")[
+            "versions"
+        ]
         return found
 
     assert versions()["zoo"] == importlib.metadata.version("sequence-zoo")
