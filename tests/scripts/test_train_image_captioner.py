@@ -27,6 +27,7 @@ from zoo.one_to_many.nearest_captions import NEIGHBOURS_FILE
 pytestmark = pytest.mark.usefixtures("without_pictures")  # but for the finished run's
 Run = Callable[..., Any]
 FILES = {
+    ".lock",
     "config.yaml",
     "config.json",
     "model.safetensors",

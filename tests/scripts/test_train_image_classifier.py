@@ -26,6 +26,7 @@ from zoo.one_to_one import ImageClassifier, ImageEncoder
 Run = Callable[..., Any]
 BACKBONE = "shufflenet_v2_x0_5"
 FILES = {
+    ".lock",
     "config.yaml",
     "config.json",
     "model.safetensors",

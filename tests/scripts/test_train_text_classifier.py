@@ -22,6 +22,7 @@ from zoo.one_to_many import TextGenerator
 
 Run = Callable[..., Any]
 FILES = {
+    ".lock",
     "config.yaml",
     "config.json",
     "model.safetensors",

@@ -20,6 +20,7 @@ from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
 Run = Callable[..., Any]
 FILES = {
+    ".lock",
     "config.yaml",
     "config.json",
     "model.safetensors",

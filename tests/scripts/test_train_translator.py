@@ -21,6 +21,7 @@ from zoo.seq2seq import Translation, Translator
 Run = Callable[..., Any]
 Pairs = list[tuple[str, str]]
 FILES = {
+    ".lock",
     "config.yaml",
     "config.json",
     "model.safetensors",

@@ -12,6 +12,7 @@ curves.png         the loss and the metric over the run
 samples.txt        what the model made at each evaluation
 resume.safetensors, resume.previous.safetensors
                    the last save, for --resume, and the one before, for --resume_previous
+.lock              held by the process that is at work here
 """
 
 import json
@@ -29,6 +30,7 @@ from zoo.options_file import read_options_file
 from zoo.pretrained import WEIGHTS_FILE, read_weights
 from zoo.training.checkpoint import previous_save
 from zoo.training.options import RESUMABLE_CHANGES
+from zoo.training.run_lock import LOCK, locked
 
 CONFIG, HISTORY, FIGURES, SAMPLES, CHECKPOINT = (
     "config.yaml",
@@ -49,8 +51,8 @@ class RunFolder:
         resume: go on with the run that is there.
 
     Raises:
-        InputError: something is at `path` that must not be replaced, there is nothing to resume, or the options
-            of the run to resume are others.
+        InputError: something is at `path` that must not be replaced, there is nothing to resume, the options of the
+            run to resume are others, or another process is at work on it.
     """
 
     def __init__(self, path: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> None:
@@ -59,14 +61,18 @@ class RunFolder:
         how = ("overwrite", "resume", "resume_previous")
         self.options = {name: value for name, value in options.items() if name not in how}
         check_run_folder(path, overwrite, resume)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(path)
         if resume:
             self._check_same_options()
             for file in path.glob(PARTIAL.format("*")):
                 file.unlink()
-        elif overwrite and path.exists():
+        elif overwrite:
             _delete_run(path)
-        path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / CONFIG, yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lock": None}  # the other processes of the run get the folder, and this one the lock
 
     def _check_same_options(self) -> None:
         saved = read_options_file(self.path / CONFIG)
@@ -170,7 +176,7 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
             raise InputError(f"{path} has no {CHECKPOINT}: the run was not saved once; start it again with --overwrite")
         return
     # A run that was killed as it began may have left part of its first file.
-    if not path.exists() or all(file.name == PARTIAL.format(CONFIG) for file in path.iterdir()):
+    if not path.exists() or {file.name for file in path.iterdir()} <= {PARTIAL.format(CONFIG), LOCK}:
         return
     if not is_run:
         raise InputError(f"{path} is not empty and not a run folder; it is never overwritten: choose another --out")
@@ -179,11 +185,16 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
 
 
 def _delete_run(path: Path) -> None:
-    """Saves first and config.yaml last: what a kill leaves cannot be resumed, but is still known as a run."""
+    """Saves first and config.yaml last: what a kill leaves cannot be resumed, but is still known as a run.
+
+    The lock stays: another process could take one of the same name at once.
+    """
     if path.is_symlink():
         raise InputError(f"{path} is a link, which is not overwritten: give the folder that it points to")
     files = sorted(path.iterdir(), key=lambda file: (file.name == CONFIG, not file.name.startswith("resume.")))
     for file in files:
+        if file.name == LOCK:
+            continue
         if file.is_dir() and not file.is_symlink():
             shutil.rmtree(file)
         else:
