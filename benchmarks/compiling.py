@@ -98,7 +98,7 @@ def training_pass(model: Architecture, loss: Callable[[Any], Tensor], batches: l
 
 
 def architectures(session: Session) -> Iterator[tuple[Architecture, list[Any]]]:
-    """Each architecture, of a size that its script's README line has, with its batches."""
+    """Each architecture, of about the size that its script takes, with its batches."""
     quick = session.grid == "quick"
     vocab_size, size, rows, longest, pixels = (30, 8, 2, 12, 32) if quick else (8_000, 256, 32, 128, 64)
     words: dict[str, Any] = {"vocab_size": vocab_size, "embedding_size": size, "hidden_size": size}

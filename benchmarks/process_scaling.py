@@ -1,7 +1,7 @@
 """Training speed of one process against several on one machine, at the same batch of all together.
 
-    python benchmarks/process_scaling.py                        # 1 against 2 processes on the CPU, half the cores each
-    python benchmarks/process_scaling.py --script train_translator --device cuda --processes 4
+    python -m benchmarks.process_scaling                         # 1 against 2 processes on the CPU, half the cores each
+    python -m benchmarks.process_scaling --script train_translator --device cuda --processes 4
 
 Each run is a real one by torchrun, on the built-in data; turns are taken, and the median of each counts. On CPUs the
 cores are divided among the processes, so that one process has as many as two.
