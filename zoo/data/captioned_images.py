@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.data.caption_files import TEXT_SUFFIXES, captions_of, find_captions_file, read_captions
 from zoo.data.image_folders import ImageFolder, MissingImages, split_folders
-from zoo.data.image_rows import content_keys, data_set_rows, data_set_splits, draw, is_data_set, read_splits
+from zoo.data.image_rows import data_set_rows, data_set_splits, hold_out, is_data_set, read_splits
 from zoo.data.records import RECORD_SUFFIXES
 from zoo.data.splits import check_validation_fraction
 from zoo.data.stored_images import CaptionData, CaptionedImages, StoredImage
@@ -75,10 +75,7 @@ def load_captioned_images(
     train, held_out = read_splits(source.splits, data, validation_data, test_data)
     notes = [*source.notes, *source.missing.notes()]
     if "validation" not in held_out:
-        keys = content_keys(row.key for row in train)
-        drawn = draw(data, {keys[row.key]: set() for row in train}, validation_fraction, seed)
-        held_out["validation"] = [row for row in train if keys[row.key] in drawn]
-        train = [row for row in train if keys[row.key] not in drawn]
+        train, held_out["validation"] = hold_out(data, train, lambda row: set(), validation_fraction, seed)
     validation = _images(held_out.pop("validation"))
     return CaptionData(
         data, _images(train), validation, {name: _images(rows) for name, rows in held_out.items()}, notes
@@ -86,7 +83,7 @@ def load_captioned_images(
 
 
 class _Row(NamedTuple):
-    """An image with captions; equal images have the same key, if not a path, or the same of `content_keys`."""
+    """An image with captions; equal images have the same key, or paths with the same content."""
 
     image: StoredImage
     key: Hashable

@@ -4,11 +4,11 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from zoo.data.labelled_rows import data_set_records
 from zoo.data.labelled_texts import take_split
@@ -21,7 +21,14 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
+class _Keyed(Protocol):
+    @property
+    def key(self) -> Hashable: ...
+
+
 Row = TypeVar("Row")
+KeyedRow = TypeVar("KeyedRow", bound=_Keyed)
 
 _LISTS = ("captions", "metadata", "labels")
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+-of-\d+(-\w+)?)?\.parquet", re.IGNORECASE)
@@ -63,7 +70,29 @@ def choose_column(place: str, columns: Collection[str], wanted: str | None, usua
     raise InputError(f"{place} has no column {asked}: its columns are {shortened(columns)}; name one with {option}")
 
 
-def content_keys(keys: Iterable[Hashable]) -> dict[Hashable, Hashable]:
+def hold_out(
+    data: str, rows: Sequence[KeyedRow], labels_of: Callable[[KeyedRow], set[str]], fraction: float, seed: int
+) -> tuple[list[KeyedRow], list[KeyedRow]]:
+    """Rows to train on, and those of a fraction of the images to validate on: equal images are on one side.
+
+    Args:
+        data: what messages call it.
+        rows: those of one image have the same key, or paths with the same content.
+        labels_of: the labels of a row; each stays with an image to train on.
+        fraction, seed: see `draw`.
+
+    Raises:
+        InputError: see `draw`.
+    """
+    keys = _content_keys(row.key for row in rows)
+    labels: dict[Hashable, set[str]] = {}
+    for row in rows:
+        labels.setdefault(keys[row.key], set()).update(labels_of(row))
+    drawn = draw(data, labels, fraction, seed)
+    return [row for row in rows if keys[row.key] not in drawn], [row for row in rows if keys[row.key] in drawn]
+
+
+def _content_keys(keys: Iterable[Hashable]) -> dict[Hashable, Hashable]:
     """A key for each image's key, equal for files that are, byte for byte; keys that are no paths stay as they are.
 
     Only files are read that are as long as another. Empty ones are no images, and no two of them equal.

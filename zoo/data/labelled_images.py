@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.data.image_folders import ImageFolder, MissingImages, entries, file_name, split_folders
-from zoo.data.image_rows import (
-    choose_column,
-    content_keys,
-    data_set_rows,
-    data_set_splits,
-    draw,
-    is_data_set,
-    read_splits,
-)
+from zoo.data.image_rows import choose_column, data_set_rows, data_set_splits, hold_out, is_data_set, read_splits
 from zoo.data.records import RECORD_SUFFIXES, Record, is_record_file, read_records
 from zoo.data.splits import check_validation_fraction
 from zoo.data.stored_images import ImageLabelData, LabelledImages, StoredImage
@@ -84,20 +76,14 @@ def load_labelled_images(
     for rows in held_out.values():
         _check_known(rows, labels)
     if "validation" not in held_out:
-        keys = content_keys(row.key for row in train)
-        labels_of: dict[Hashable, set[str]] = {}
-        for row in train:
-            labels_of.setdefault(keys[row.key], set()).add(row.label)
-        drawn = draw(data, labels_of, validation_fraction, seed)
-        held_out["validation"] = [row for row in train if keys[row.key] in drawn]
-        train = [row for row in train if keys[row.key] not in drawn]
+        train, held_out["validation"] = hold_out(data, train, lambda row: {row.label}, validation_fraction, seed)
     validation = _images(held_out.pop("validation"))
     tests = {name: _images(rows) for name, rows in held_out.items()}
     return ImageLabelData(data, _images(train), validation, tests, labels, notes)
 
 
 class _Row(NamedTuple):
-    """An image with its label; equal images have the same key, if not a path, or the same of `content_keys`."""
+    """An image with its label; equal images have the same key, or paths with the same content."""
 
     image: StoredImage
     key: Hashable
