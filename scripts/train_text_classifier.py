@@ -350,7 +350,6 @@ def _with_sizes_of(
 ) -> TextClassifierOptions:
     """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
     decided = {name: source.config[name] for name in FROM_SOURCE}
-    decided |= {name: getattr(tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
     options = with_values_of(str(options.init_from), decided, [tokenizer], options)
     print(f"starting from {options.init_from}: its tokenizer, cell and sizes are used, in one direction")
     return replace(options, bidirectional=False)

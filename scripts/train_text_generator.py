@@ -47,6 +47,7 @@ from zoo.training import (
 )
 from zoo.training.source_run import with_values_of
 
+SIZES = ("embedding_size", "hidden_size", "num_layers", "cell", "tied", "residual", "ngram_order", "ngram_buckets")
 FRESH_WINDOW = 256  # nanoGPT's block size on Tiny Shakespeare
 EVALUATION_ROWS = 32
 SAMPLE_TOKENS, FINAL_SAMPLE_TOKENS = 200, 300  # of a sample in the course of the run, and of those at its end
@@ -272,11 +273,8 @@ def main() -> int:
 
 def _with_sizes_of(source: TextGenerator, options: TextGeneratorOptions) -> TextGeneratorOptions:
     """The options with the source's sizes. Raises InputError where others than the usual ones were asked for."""
-    tokenizer = source.require_tokenizer()
-    sizes = {name for name in asdict(options).keys() & source.config.keys() if not name.endswith("dropout")}
-    decided = {name: source.config[name] for name in sorted(sizes)}
-    decided |= {name: getattr(tokenizer, name) for name in ("level", "lowercase", "pretokenized")}
-    return with_values_of(str(options.init_from), decided, [tokenizer], options)
+    decided = {name: source.config[name] for name in SIZES}
+    return with_values_of(str(options.init_from), decided, [source.require_tokenizer()], options)
 
 
 def _starting_model(
@@ -306,18 +304,8 @@ def _starting_model(
             f"no {options.level} of {options.data} is there as often as it has to be: lower --min_frequency, or give "
             "more text"
         )
-    sizes = (
-        "embedding_size",
-        "hidden_size",
-        "num_layers",
-        "cell",
-        "tied",
-        "residual",
-        "ngram_order",
-        "ngram_buckets",
-    )
     with as_input_error():
-        return TextGenerator(tokenizer=tokenizer, **{name: getattr(options, name) for name in sizes}, **dropouts)
+        return TextGenerator(tokenizer=tokenizer, **{name: getattr(options, name) for name in SIZES}, **dropouts)
 
 
 def _sources(data: str | None) -> list[str] | None:

@@ -280,10 +280,9 @@ def main() -> int:
 
 def _with_sizes_of(before: Translator, options: TranslatorOptions) -> TranslatorOptions:
     """The options with the sizes of the translator to go on from. Raises InputError where others were asked for."""
-    tokenizers = [before.require_source_tokenizer(), before.require_tokenizer()]
+    tokenizers = [before.require_tokenizer(), before.require_source_tokenizer()]
     decided = {name: before.config[name] for name in SIZES}
     decided |= {"attention": before.config["attention"] or "none", "joint": before.source_tokenizer is None}
-    decided |= {"level": before.require_tokenizer().level}
     options = with_values_of(str(options.init_from), decided, tokenizers, options)
     print(f"starting from {options.init_from}: its tokenizers, cells and sizes are used")
     return options

@@ -8,14 +8,16 @@ from zoo.errors import InputError
 
 Options = TypeVar("Options")
 
+OF_TOKENIZERS = ("level", "lowercase", "pretokenized")
+
 
 def with_values_of(source: str, decided: dict[str, Any], tokenizers: list[TextTokenizer], options: Options) -> Options:
     """The options with what `source` has decided, which config.yaml is then to say too.
 
     Args:
         source: what messages call it.
-        decided: {option: value}.
-        tokenizers: its tokenizers; options of how to make one have nothing to say beside them.
+        decided: {option: value}, but for what its tokenizers have decided.
+        tokenizers: its tokenizers, alike but in size; options of how to make one have nothing to say beside them.
         options: a data class. A value that is the usual one counts as not asked for.
 
     Raises:
@@ -23,6 +25,7 @@ def with_values_of(source: str, decided: dict[str, Any], tokenizers: list[TextTo
     """
     # Not dataclass fields of `Options`, of which a type checker knows nothing.
     usual = {field.name: field.default for field in fields(options)}  # type: ignore[arg-type]
+    decided = decided | {name: getattr(tokenizers[0], name) for name in OF_TOKENIZERS if name in usual}
     for name, value in decided.items():
         if getattr(options, name) not in (value, usual[name]):
             raise InputError(
