@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -254,24 +253,15 @@ def test_killed_half_way_nothing_is_found(tmp_path, folder, monkeypatch):
     assert torch.equal(found([BATCH]), expected(images, [BATCH]))
 
 
-def test_what_a_killed_run_left_is_removed_after_a_while(images, folder):
-    folder.mkdir(parents=True)
-    old, fresh = (folder / f"features-{digit * 32}.{digit * 32}.partial" for digit in "ab")
-    mine = folder / "features-of-mine.partial"
-    for path in (old, fresh, mine):
-        path.write_text("half")
-    for path in (old, mine):
-        os.utime(path, (time.time() - 7200,) * 2)
+def test_what_a_killed_run_left_is_removed_after_a_while(images, folder, left_by_killed_runs):
+    old, fresh, mine = left_by_killed_runs(folder, "features")
     cached(images, folder)
     assert not old.exists()
     assert fresh.exists() and mine.exists()
 
 
-def test_what_cannot_be_removed_is_left(images, folder, monkeypatch):
-    folder.mkdir(parents=True)
-    old = folder / f"features-{'a' * 32}.{'a' * 32}.partial"
-    old.write_text("another user's")
-    os.utime(old, (time.time() - 7200,) * 2)
+def test_what_cannot_be_removed_is_left(images, folder, left_by_killed_runs, monkeypatch):
+    old, _, _ = left_by_killed_runs(folder, "features")  # another user's
     unlink = Path.unlink
 
     def refusing(path, *arguments, **options):

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,14 +251,10 @@ def test_two_runs_at_once_do_not_meet(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_what_a_killed_run_left_is_removed_after_a_while(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    old, fresh = (folder / f"tokens-{digit * 32}.{digit * 32}.partial" for digit in "ab")
-    mine = folder / "tokens-of-mine.partial"
-    for path in (old, fresh, mine):
-        path.write_text("half")
-    for path in (old, mine):
-        os.utime(path, (time.time() - 7200,) * 2)
+def test_what_a_killed_run_left_is_removed_after_a_while(
+    folder: Path, left_by_killed_runs: Callable[[Path, str], tuple[Path, Path, Path]]
+) -> None:
+    old, fresh, mine = left_by_killed_runs(folder, "tokens")
     tokenize(LongText([TEXT]), TOKENIZERS["word"], folder)
     assert not old.exists()
     assert fresh.exists() and mine.exists()
