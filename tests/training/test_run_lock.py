@@ -74,7 +74,7 @@ def test_a_folder_in_which_a_run_was_killed_with_nothing_but_its_lock(folder: Pa
 
 @pytest.mark.parametrize("error", [OSError(95, "Operation not supported"), NotImplementedError("no flock")])
 def test_a_file_system_without_locks_is_one_to_train_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     def fail(self: Any, *arguments: Any, **options: Any) -> None:
         raise error
@@ -82,3 +82,4 @@ def test_a_file_system_without_locks_is_one_to_train_on(
     monkeypatch.setattr(filelock.BaseFileLock, "acquire", fail)
     RunFolder(folder, OPTIONS)
     assert (folder / "config.yaml").exists()
+    assert f"note: {folder} cannot be locked" in capsys.readouterr().out

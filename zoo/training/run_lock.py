@@ -13,7 +13,7 @@ def locked(folder: Path) -> BaseFileLock | None:
     """Keep other processes out of the run in `folder` for as long as the result is kept.
 
     The lock is the operating system's, and so ends with the process, however that ends; the file stays. None where the
-    file system has no locks: that is no reason not to train.
+    file system has no locks: that is no reason not to train, but is said.
 
     Raises:
         InputError: another process has it.
@@ -24,6 +24,7 @@ def locked(folder: Path) -> BaseFileLock | None:
         lock.acquire()
     except Timeout:
         raise InputError(f"another process is at work in {folder}: wait for its end, or stop it") from None
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError) as error:
+        print(f"note: {folder} cannot be locked ({error}): let no other process work on it meanwhile")
         return None
     return lock
