@@ -24,13 +24,18 @@ def random_arguments(rows, hidden_size, vocab_size, dtype=torch.float64):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    rows=st.integers(1, 12), vocab_size=st.integers(1, 9), chunk=st.integers(1, 5), smoothing=st.sampled_from([0, 0.3])
+    rows=st.integers(1, 12),
+    vocab_size=st.integers(1, 9),
+    chunk=st.integers(1, 5),
+    piece=st.integers(1, 30),
+    smoothing=st.sampled_from([0, 0.3]),
 )
-def test_chunked_loss_and_gradients_are_those_of_whole_scores(rows, vocab_size, chunk, smoothing):
+def test_chunked_loss_and_gradients_are_those_of_whole_scores(rows, vocab_size, chunk, piece, smoothing):
     tensors, targets = random_arguments(rows, 3, vocab_size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output, "CHUNK_SCORES", 1)
         patch.setattr(output, "MIN_ROWS", chunk)
+        patch.setattr(output, "PIECE_SCORES", piece)
         ours = linear_cross_entropy(*tensors, targets, smoothing)
         ours_grads = torch.autograd.grad(3 * ours, tensors)
     theirs = plain(*tensors, targets, smoothing)

@@ -14,9 +14,12 @@ from torch import Tensor
 from zoo.core.autocast import compute_dtype
 from zoo.core.products import input_gradient, linear
 
-# Scores held at once: 16 MB in float32. At least MIN_ROWS rows, or adding up the weight's gradient would take over.
+# Rows whose scores are held at once: those of 4 million scores, but at least MIN_ROWS, or reading and writing the whole
+# gradient of the weight for so few rows would take over.
 CHUNK_SCORES = 2**22
-MIN_ROWS = 256
+MIN_ROWS = 1024
+# On a CPU their shares and gradients live in less, PIECE_SCORES at a time, or there would be two tensors of that size.
+PIECE_SCORES = 2**20
 
 
 def linear_cross_entropy(
@@ -66,27 +69,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
             bias_grad = torch.zeros_like(bias, dtype=sums)
         rows = max(MIN_ROWS, CHUNK_SCORES // len(weight))
         for start in range(0, count, rows):
-            x, target = features[start : start + rows], targets[start : start + rows, None]
+            x = features[start : start + rows]
             scores = linear(x, used, bias.to(dtype))
-            # log of the sum of exp(score - highest) is -log of the highest's share: one exponential of each is enough.
-            shares = torch.softmax(scores, dim=-1, dtype=sums)
-            highest = scores.amax(dim=-1, keepdim=True).to(sums)
-            log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
-            total += (log_sum - (1 - label_smoothing) * scores.gather(1, target).to(sums)).sum()
-            if label_smoothing:
-                total -= label_smoothing * scores.mean(dim=-1, dtype=sums).sum()
-            if needs_grad:
-                # softmax - smoothed one-hot, the gradient of the scores but for the 1 / N of the mean.
-                grad = shares.scatter_add_(1, target, shares.new_full((), label_smoothing - 1).expand_as(target))
+            piece = max(1, PIECE_SCORES // len(weight)) if scores.device.type == "cpu" else rows
+            for some, target in zip(scores.split(piece), targets[start : start + rows, None].split(piece), strict=True):
+                # log of the sum of exp(score - highest) is -log of the highest's share: one exponential each is enough.
+                shares = torch.softmax(some, dim=-1, dtype=sums)
+                highest = some.amax(dim=-1, keepdim=True).to(sums)
+                log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
+                total += (log_sum - (1 - label_smoothing) * some.gather(1, target).to(sums)).sum()
                 if label_smoothing:
-                    grad -= label_smoothing / len(weight)
-                bias_grad += grad.sum(dim=0)
-                grad = grad.to(dtype)
-                features_grad[start : start + rows] = input_gradient(grad, used)
+                    total -= label_smoothing * some.mean(dim=-1, dtype=sums).sum()
+                if needs_grad:
+                    # softmax - smoothed one-hot, the gradient of the scores but for the 1 / N of the mean.
+                    shares.scatter_add_(1, target, shares.new_full((), label_smoothing - 1).expand_as(target))
+                    if label_smoothing:
+                        shares -= label_smoothing / len(weight)
+                    bias_grad += shares.sum(dim=0)
+                    some.copy_(shares)
+            if needs_grad:
+                features_grad[start : start + rows] = input_gradient(scores, used)
                 if dtype == sums:
-                    weight_grad.addmm_(grad.T, x)  # without the product as another tensor of (V, H)
+                    weight_grad.addmm_(scores.T, x)  # without the product as another tensor of (V, H)
                 else:
-                    weight_grad += grad.T @ x
+                    weight_grad += scores.T @ x
+            del scores, some, shares  # or they would live on while the next rows' scores are computed
         if needs_grad:
             ctx.save_for_backward(features_grad, weight_grad, bias_grad)
             ctx.count = count
