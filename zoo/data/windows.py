@@ -73,10 +73,8 @@ class ContiguousWindows:
         row_length = self._row_length(offset)
         if not 0 <= k < row_length // self.window:
             raise IndexError(f"batch {k} of epoch {epoch}: there are {row_length // self.window} batches")
-        device = self.tokens.device
-        starts = offset + k * self.window + row_length * torch.arange(self.batch_size, device=device)
-        steps = torch.arange(self.window + 1, device=device)
-        stretch = self.tokens[starts[:, None] + steps].long()  # (B, T + 1)
+        ahead = self.tokens[offset + k * self.window :]
+        stretch = ahead.unfold(0, self.window + 1, row_length)[: self.batch_size].long()  # (B, T + 1)
         return WindowBatch(stretch[:, :-1].contiguous(), stretch[:, 1:].contiguous(), k == 0)
 
     def _row_length(self, offset: int) -> int:
