@@ -1,8 +1,8 @@
 """Generation: `Sampler` on a two-layer LSTM beside the plain loop over `torch.nn.LSTM` with the same weights, float32.
 
 What the two draw follows from other random numbers, but greedy they must write the same, which is checked. Ours
-steps by `PackedDecoder`; its bfloat16 is an option, and what that rounding costs in loss, `python -m
-benchmarks.packed_loss` says.
+steps by `PackedDecoder`; its bfloat16 and float16 (on a CPU of the weights alone: products are in float32) are options,
+and what that rounding costs in loss, `python -m benchmarks.packed_loss` says.
 
 The limit of a step: every weight is read once (embeddings but for the rows looked up), or, with many prompts, products
 of all rows with it.
@@ -14,13 +14,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.machine import DTYPES, Work
+from benchmarks.machine import Work
 from benchmarks.plain_language_model import PlainLanguageModel, generate
 from benchmarks.session import COMPARED, Session
 from benchmarks.tables import Column
 from zoo.core import PackedDecoder, RecurrentDecoder
+from zoo.core.packed import PackedLinear
 from zoo.decoding import Sampler, SamplingOptions
-from zoo.device import Precision
+from zoo.device import Precision, StepPrecision
+from zoo.one_to_many.text_generator import STEP_TYPES
 
 WAYS = {
     "greedy": SamplingOptions(temperature=0.0),
@@ -44,14 +46,21 @@ def measure(session: Session) -> None:
         given = torch.randint(vocab_size, (prompts, PROMPT_LENGTH))
         for how, options in WAYS.items():
             theirs = plain_generation(plain, given, count, options)
-            for precision in session.precisions:
-                stepper = PackedDecoder(decoder, DTYPES[precision])
-                ours = our_generation(stepper, given, count, options)
+            for precision, of_products in precisions(session).items():
+                ours = our_generation(PackedDecoder(decoder, STEP_TYPES[precision]), given, count, options)
                 if options.temperature == 0 and precision == "float32":
                     check_equal(ours(), theirs())
                 work = generation_work(decoder, prompts, count, precision)
-                for row in session.compare(ours, {PEER: theirs}, prompts * count, work, precision):
+                for row in session.compare(ours, {PEER: theirs}, prompts * count, work, of_products):
                     table.add(prompts, vocab_size, how, precision, *row)
+
+
+def precisions(session: Session) -> dict[StepPrecision, Precision]:
+    """Those of the weights that are quick here, and of the products with them."""
+    found: dict[StepPrecision, Precision] = {precision: precision for precision in session.precisions}
+    if PackedLinear(torch.zeros(1, 1, device=session.device), None, torch.float16).is_half:
+        found["float16"] = "float32"
+    return found
 
 
 def make_decoder(vocab_size: int, hidden_size: int) -> RecurrentDecoder:
@@ -88,9 +97,9 @@ def check_equal(ours: Tensor, peers: Tensor) -> None:
         raise RuntimeError(f"greedy, {len(wrong)} of {len(ours)} rows differ from the peer's, the first row {wrong[0]}")
 
 
-def generation_work(decoder: RecurrentDecoder, rows: int, count: int, precision: Precision) -> Work:
+def generation_work(decoder: RecurrentDecoder, rows: int, count: int, precision: StepPrecision) -> Work:
     """`rows` rows of a prompt, and then so many steps that each score the vocabulary."""
-    size = DTYPES[precision].itemsize
+    size = getattr(torch, precision).itemsize
     core = sum(parameter.numel() for parameter in decoder.core.parameters())
     output = decoder.output.weight.numel()
     steps = PROMPT_LENGTH + count - 1

@@ -1,4 +1,4 @@
-"""What bfloat16 weights cost a text generator in loss: the same text scored step by step with each.
+"""What weights of 16 bits cost a text generator in loss: the same text scored step by step with each.
 
     python -m benchmarks.packed_loss --run runs/text_generator --data python_docs
 
@@ -51,10 +51,13 @@ def main() -> int:
             f"what {options.data} holds out has {len(tokens)} tokens: too few for {options.rows} rows, take fewer"
         )
     rows = tokens[: options.rows * steps].view(options.rows, steps)
-    whole, packed = stepped_loss(model.decoder, rows), stepped_loss(PackedDecoder(model.decoder, torch.bfloat16), rows)
+    whole = stepped_loss(model.decoder, rows)
     print(f"{rows[:, 1:].numel():,} tokens that {options.data} holds out\n")
     print(markdown_head(("weights", "nats a token")))
-    print(f"| float32 | {whole:.5f} |\n| bfloat16 | {packed:.5f} ({packed / whole - 1:+.3%}) |")
+    print(f"| float32 | {whole:.5f} |")
+    for dtype in (torch.bfloat16, torch.float16):
+        packed = stepped_loss(PackedDecoder(model.decoder, dtype), rows)
+        print(f"| {str(dtype).removeprefix('torch.')} | {packed:.5f} ({packed / whole - 1:+.3%}) |")
     return 0
 
 

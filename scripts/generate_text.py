@@ -8,11 +8,10 @@ printf "Once" | python scripts/generate_text.py runs/text_generator
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from zoo.command_line import parse_options, run_script
 from zoo.data.text_files import normalise, read_text_file
-from zoo.device import choose_device
+from zoo.device import StepPrecision, choose_device
 from zoo.errors import InputError, as_input_error
 from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
@@ -36,7 +35,8 @@ class GenerationOptions:
         echo: Print the prompt before its continuation.
         seed: The same seed gives the same text.
         markov_weight: Share of the n-gram model that was counted beside the run; with 0 the network writes alone.
-        precision: bfloat16 is quicker on a CPU that multiplies in it, and draws from almost the same model.
+        precision: Of the weights. bfloat16 is quicker on a CPU that multiplies in it, float16 on other x86 CPUs; both
+            draw from almost the same model.
         device: auto, cpu, cuda, ...
     """
 
@@ -54,7 +54,7 @@ class GenerationOptions:
     echo: bool = True
     seed: int | None = None
     markov_weight: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: StepPrecision = "float32"
     device: str = "cpu"
 
 
@@ -75,7 +75,7 @@ def main() -> int:
             repetition_penalty=options.repetition_penalty,
             stop=options.stop,
             seed=None if options.seed is None else options.seed + number,
-            bfloat16=options.precision == "bfloat16",
+            precision=options.precision,
         )
         # Only once the first piece is there are all options known to be good.
         with as_input_error():

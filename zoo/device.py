@@ -8,6 +8,9 @@ from zoo.errors import InputError
 
 Precision = Literal["float32", "bfloat16"]
 
+StepPrecision = Literal["float32", "bfloat16", "float16"]
+"""Of the weights that texts are continued with; see `zoo.core.PackedDecoder`."""
+
 
 def choose_device(name: str) -> torch.device:
     """`auto` is the accelerator if there is one, else the CPU. Raises InputError for a device that is not there."""

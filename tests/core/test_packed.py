@@ -6,8 +6,8 @@ import torch
 from zoo.core import ATTENTIONS, CELLS, PackedDecoder, RecurrentDecoder
 from zoo.core.packed import PackedLinear
 
-# Of the largest score; in bfloat16 a weight is rounded to 1 part in 256.
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.02}
+# Of the largest score; a weight is rounded to 1 part in 256 or 2,048.
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.0025}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
 
@@ -22,6 +22,7 @@ def make(**options):
 def test_products_are_near_those_of_the_weights(monkeypatch, dtype, packable):
     if not packable:
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        monkeypatch.setattr("zoo.core.packed._packable_in_half", lambda weight: False)
     torch.manual_seed(1)
     weight, bias, x = torch.randn(30, 20), torch.randn(30), torch.randn(7, 20)
     expected, product = x @ weight.T + bias, PackedLinear(weight, bias, dtype)
@@ -29,7 +30,13 @@ def test_products_are_near_those_of_the_weights(monkeypatch, dtype, packable):
     assert found.dtype == torch.float32 and product(x.bfloat16()).dtype == torch.bfloat16
     assert (found - expected).abs().max() < TOLERANCES[dtype] * expected.abs().max()
     assert dtype == torch.float32 or not torch.equal(found, expected)
-    assert packable or not product.is_packed
+    assert packable or not (product.is_packed or product.is_half)
+
+
+def test_what_float16_cannot_hold_stays_no_number():
+    weight = torch.tensor([[70_000.0, 1.0], [torch.nan, 1.0], [2.0, 1.0]])
+    found = PackedLinear(weight, None, torch.float16)(torch.ones(1, 2))[0]
+    assert found[0].isinf() and found[1].isnan() and found[2] == 3
 
 
 def test_the_type_is_that_of_autocast_or_else_of_the_weights():

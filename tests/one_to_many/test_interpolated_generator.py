@@ -89,7 +89,8 @@ def test_greedy_text_is_the_likeliest_of_the_mixture_step_by_step():
     [
         {"seed": 3},
         {"temperature": 0},
-        {"seed": 1, "bfloat16": True},
+        {"seed": 1, "precision": "bfloat16"},
+        {"seed": 1, "precision": "float16"},
         {"seed": 4, "stop": ["t", "."], "repetition_penalty": 1.2},  # rows end at different steps
     ],
 )
@@ -97,7 +98,7 @@ def test_prompts_at_once_equal_one_by_one_and_streams(options, order):
     model = make_mixture(order=order)
     prompts = [TEXT[start : start + (7 * start) % 41] for start in range(20)]
     together = model.generate(prompts, max_new_tokens=12, **options)
-    if "bfloat16" not in options:  # products of several rows are rounded otherwise than those of one
+    if "precision" not in options:  # products of several rows are rounded otherwise than those of one
         assert together == [model.generate(prompt, max_new_tokens=12, **options) for prompt in prompts]
     alone = model.generate(prompts[3], max_new_tokens=12, **options)
     assert "".join(model.stream(prompts[3], max_new_tokens=12, **options)) == alone

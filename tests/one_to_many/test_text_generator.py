@@ -105,13 +105,20 @@ def test_without_a_seed_equal_prompts_have_different_texts():
     assert len(set(model.generate(["the "] * 5, max_new_tokens=30, seed=1))) == 1
 
 
-def test_bfloat16_rounds_every_step(monkeypatch):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_weights_of_16_bits_are_those_of_every_step(monkeypatch, precision):
     model, steps = make_generator(), []
     step = PackedDecoder.step
     monkeypatch.setattr(PackedDecoder, "step", lambda self, *given: steps.append(given) or step(self, *given))
-    text = model.generate("abc", max_new_tokens=9, seed=1, bfloat16=True)
+    text = model.generate("abc", max_new_tokens=9, seed=1, precision=precision)
     assert len(steps) == 8  # the first token comes of the prompt
-    assert "".join(model.stream("abc", max_new_tokens=9, seed=1, bfloat16=True)) == text
+    assert model.stepper(precision).dtype == getattr(torch, precision)
+    assert "".join(model.stream("abc", max_new_tokens=9, seed=1, precision=precision)) == text
+
+
+def test_an_unknown_precision():
+    with pytest.raises(ValueError, match="precision is int8, but must be one of float32, bfloat16, float16"):
+        make_generator().generate("abc", precision="int8")
 
 
 def test_temperature_zero_is_repeatable_without_a_seed():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from zoo.device import StepPrecision
 from zoo.errors import InputError
 from zoo.one_to_many import InterpolatedGenerator, TextGenerator
 
@@ -94,10 +95,11 @@ def test_temperature_0_needs_no_seed(generate: Run, finished_run: Path) -> None:
     assert texts == {f"1{best}\n"}
 
 
-def test_bfloat16(generate: Run, finished_run: Path) -> None:
-    options = ("--prompt", "12 green", "--max_new_tokens", 20, "--temperature", 0, "--precision", "bfloat16")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_precision(precision: StepPrecision, generate: Run, finished_run: Path) -> None:
+    options = ("--prompt", "12 green", "--max_new_tokens", 20, "--temperature", 0, "--precision", precision)
     text = TextGenerator.from_pretrained(finished_run).generate(
-        "12 green", max_new_tokens=20, temperature=0, bfloat16=True
+        "12 green", max_new_tokens=20, temperature=0, precision=precision
     )
     assert generate(*options).out == f"12 green{text}\n"
 

@@ -259,10 +259,11 @@ def _stacked(lower: State, upper: State) -> State:
 class PackedDecoder(nn.Module):
     """A decoder that steps with its weights laid out for it (`zoo.core.packed`).
 
-    In bfloat16 they are rounded, and prompts are read so too. A step of few rows is bound by reading the weights, of
-    which that is half as much, and on hardware that multiplies in bfloat16 products of many rows are faster too; on
-    other it may be slower (`zoo.device.multiplies_in_bfloat16` tells). In steps embeddings, norms, states and attention
-    stay as they are. (Int8 would be faster still, but there PyTorch rounds a row by what else is in its batch.)
+    In 16 bits they are rounded. A step of few rows is bound by reading the weights, of which that is half as much.
+    bfloat16 also multiplies faster on hardware that does (`zoo.device.multiplies_in_bfloat16` tells), where prompts
+    are read in it too; on other it may be slower. float16 is for all other x86 CPUs, whose products stay float32. In
+    steps embeddings, norms, states and attention stay as they are. (Of int8 PyTorch has two kinds: one rounds a row
+    by what else is in its batch, the other is slower than float32 without AVX-512.)
 
     Args:
         decoder: what to step; it must not change afterwards.

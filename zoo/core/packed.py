@@ -16,30 +16,43 @@ PACKED_SIZE_FOR_ONEDNN = 256  # in float32 where `F.linear` takes another librar
 
 
 class PackedLinear:
-    """x ↦ W x + b, with W laid out once as oneDNN's kernels read it: (N, I) -> (N, O), of x's type.
+    """x ↦ W x + b, with W laid out once as a library's kernels read it: (N, I) -> (N, O), of x's type.
 
-    `F.linear` lays W out anew in every product, which for few rows takes longer than the product. Where there is no
-    such kernel, as on a GPU, it is `F.linear`.
+    `F.linear` lays W out anew in every product, which for few rows takes longer than the product. In float32 and
+    bfloat16 the library is oneDNN. In float16 it is FBGEMM, which keeps only W in 16 bits and multiplies in float32:
+    for few rows all depends on how fast W can be read. Where there is no such kernel, as on a GPU, it is `F.linear`.
 
     Args:
         weight: W, (O, I).
         bias: b, (O,), or None for none.
-        dtype: what W, b and x are rounded to.
+        dtype: what W is rounded to, and but for FBGEMM's kernels b and x too.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
-        self.is_packed = _packable(self.weight)
+        self.is_packed, self.is_half = _packable(self.weight), _packable_in_half(self.weight)
         if self.is_packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+        elif self.is_half:
+            bias = None if bias is None else bias.detach().float()
+            self.weight = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
+        if self.is_half:
+            return torch.ops.quantized.linear_dynamic_fp16(x.float(), self.weight).to(x.dtype)
         rows = x.to(self.dtype)
         if not self.is_packed:
             return F.linear(rows, self.weight, self.bias).to(x.dtype)
         return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "").to(x.dtype)
+
+
+def _packable_in_half(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or weight.dtype != torch.float16:
+        return False
+    # FBGEMM would make finite numbers of others.
+    return torch.backends.quantized.engine in ("x86", "fbgemm") and bool(weight.isfinite().all())
 
 
 def _packable(weight: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.core import PackedDecoder, State
 from zoo.core.dropout import check_probability
 from zoo.core.output import CHUNK_SCORES
+from zoo.device import StepPrecision
 from zoo.ngram_model import NgramModel
 from zoo.one_to_many.generation import generate_text, pieces_of, stream_text
 from zoo.one_to_many.markov_generator import MARKOV_FILE, MarkovGenerator
@@ -81,18 +82,20 @@ class InterpolatedGenerator(nn.Module):
         mixed = torch.lerp((-torch.cat(nats).to("cpu", torch.float64)).exp(), counted.flatten().exp(), self.weight)
         return -mixed.log().mean(), network_state + markov_state
 
-    def generate(self, prompt: str | Sequence[str] = "", *, bfloat16: bool = False, **options: Any) -> Any:
+    def generate(
+        self, prompt: str | Sequence[str] = "", *, precision: StepPrecision = "float32", **options: Any
+    ) -> Any:
         """Continue a prompt or a list of prompts, as `TextGenerator.generate` does."""
         with evaluating(self.network):
-            return generate_text(self._stepper(bfloat16), self.network.require_tokenizer(), prompt, **options)
+            return generate_text(self._stepper(precision), self.network.require_tokenizer(), prompt, **options)
 
-    def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", *, precision: StepPrecision = "float32", **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
-        pieces = stream_text(self._stepper(bfloat16), self.network.require_tokenizer(), prompt, **options)
+        pieces = stream_text(self._stepper(precision), self.network.require_tokenizer(), prompt, **options)
         yield from pieces_of(self.network, pieces)
 
-    def _stepper(self, bfloat16: bool) -> "_MixedDecoder":
-        return _MixedDecoder(self.network.stepper(bfloat16), self.markov, self.weight)
+    def _stepper(self, precision: StepPrecision) -> "_MixedDecoder":
+        return _MixedDecoder(self.network.stepper(precision), self.markov, self.weight)
 
 
 class _MixedDecoder(nn.Module):

@@ -8,8 +8,12 @@ from torch import Tensor
 
 from zoo.core import PackedDecoder, RecurrentDecoder, State
 from zoo.data.tokenizer import TextTokenizer
+from zoo.device import StepPrecision
 from zoo.one_to_many.generation import generate_text, pieces_of, search_text, stream_text
 from zoo.pretrained import PretrainedModel, agreed_vocab_size, evaluating
+
+# None is what the weights are: a model in float64 stays so.
+STEP_TYPES: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TextGenerator(PretrainedModel):
@@ -85,25 +89,33 @@ class TextGenerator(PretrainedModel):
         features, state = self.decoder.features(inputs, state)
         return self.decoder.loss(features, targets), state
 
-    def generate(self, prompt: str | Sequence[str] = "", *, bfloat16: bool = False, **options: Any) -> Any:
+    def generate(
+        self, prompt: str | Sequence[str] = "", *, precision: StepPrecision = "float32", **options: Any
+    ) -> Any:
         """Continue a prompt or a list of prompts; see `zoo.one_to_many.generation.generate_text` for the options.
 
-        With `bfloat16` it draws from almost the same model, and is quicker on a CPU that multiplies in bfloat16 (see
-        `zoo.device.multiplies_in_bfloat16`); on others it may be slower. See `zoo.core.PackedDecoder`.
+        With a `precision` of 16 bits it draws from almost the same model and reads half as much of it in each step:
+        bfloat16 is quicker on a CPU that multiplies in it (see `zoo.device.multiplies_in_bfloat16`), float16 on
+        other x86 CPUs; elsewhere they may be slower. See `zoo.core.PackedDecoder`.
         """
         with evaluating(self):
-            return generate_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+            return generate_text(self.stepper(precision), self.require_tokenizer(), prompt, **options)
 
     def beam_search(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
         """The likeliest continuation of a prompt or a list of prompts; see `zoo.one_to_many.generation.search_text`."""
         with evaluating(self):
             return search_text(self.stepper(), self.require_tokenizer(), prompt, **options)
 
-    def stream(self, prompt: str = "", *, bfloat16: bool = False, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", *, precision: StepPrecision = "float32", **options: Any) -> Iterator[str]:
         """Continue a prompt piece by piece as the text is made; the options are those of `generate`."""
-        pieces = stream_text(self.stepper(bfloat16), self.require_tokenizer(), prompt, **options)
+        pieces = stream_text(self.stepper(precision), self.require_tokenizer(), prompt, **options)
         yield from pieces_of(self, pieces)
 
-    def stepper(self, bfloat16: bool = False) -> PackedDecoder:
-        """What texts are continued with: the decoder with its weights laid out for steps."""
-        return PackedDecoder(self.decoder, torch.bfloat16 if bfloat16 else None)
+    def stepper(self, precision: StepPrecision = "float32") -> PackedDecoder:
+        """What texts are continued with: the decoder with its weights laid out for steps.
+
+        Raises ValueError for an unknown precision.
+        """
+        if precision not in STEP_TYPES:
+            raise ValueError(f"precision is {precision}, but must be one of {', '.join(STEP_TYPES)}")
+        return PackedDecoder(self.decoder, STEP_TYPES[precision])
