@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
 from zoo.data.augmentation import Augmentation, augmented, mirrors
@@ -495,7 +495,7 @@ def _report(
         print(f"\n{name}:")
         for row in shown[:SAMPLES]:
             print(f"  {found[row]}\n     = {references[row][0]}")
-        print(", ".join(f"{figure} {value:.4f}" for figure, value in figures[name].items()))
+        print(figures_line(figures[name]))
     print(f"\n{figures['signatures']['bleu']}, beams {figures['num_beams']}")
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]
     print(f"{minutes} minutes of training, {speed:,} words/s; run in {run.path}")

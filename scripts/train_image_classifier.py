@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data.augmentation import Augmentation, augmented
 from zoo.data.cache_folder import default_cache
@@ -274,7 +274,7 @@ def _report(
         write_json_lines(run.path / f"{name}_mistakes.jsonl", [mistake._asdict() for mistake in mistakes])
         print(f"\n{name}:\n{table}\n")
         for title, key in (("network", name), ("commonest", f"majority_{name}")):
-            print(f"{title}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in figures[key].items()))
+            print(f"{title}: {figures_line(figures[key])}")
     minutes, speed = figures["training_minutes"], figures["images_per_second"]
     print(f"{minutes} minutes of training, {speed:,} images/s; run in {run.path}")
     print(f"try: python scripts/classify_images.py {shlex.quote(str(run.path))} IMAGE")

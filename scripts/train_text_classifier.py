@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
 from zoo.data.labelled_rows import names_in
@@ -462,7 +462,7 @@ def _report(
             ("commonest", f"majority_{name}"),
         ):
             if key in figures:
-                print(f"{title}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in figures[key].items()))
+                print(f"{title}: {figures_line(figures[key])}")
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]
     print(f"{minutes} minutes of training, {speed:,} tokens/s; run in {run.path}")
     example = min(held_out["validation"].texts, key=len).lstrip("-")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.core import State, detach, replace_rows
 from zoo.core.dropout import check_probability
 from zoo.data import (
@@ -361,8 +361,7 @@ def _report(
         ("n-gram baseline", "markov_validation"),
         (f"network and n-grams mixed ({weight:g} of n-grams)", "interpolated_validation"),
     ):
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures[split].items())
-        print(f"{title}: {shown}")
+        print(f"{title}: {figures_line(figures[split])}")
     ratio = figures["markov_validation"][unit] / figures["validation"][unit]
     print(f"{unit} of counting n-grams / of the network: {ratio:.3f}")
     minutes, speed = figures["training_minutes"], figures["tokens_per_second"]

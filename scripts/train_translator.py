@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.core import State
 from zoo.data import TextTokenizer
 from zoo.data.length_batches import LengthBatches, evaluation_batches, pad
@@ -372,7 +372,7 @@ def _report(
         print(f"\n{name}:")
         for source, translation, reference in list(zip(sources, found, references, strict=True))[:SAMPLES]:
             print(f"  {source}\n    -> {translation}\n     = {reference}")
-        print(", ".join(f"{figure} {value:.4f}" for figure, value in figures[name].items()))
+        print(figures_line(figures[name]))
     if model.decoder.attention is not None:
         example = max(zip(held_out["validation"].texts.sources, hypotheses["validation"], strict=True), key=_shortness)
         draw_alignment(*model.align(*example), run.path / "alignment.png")

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from zoo.command_line import parse_options, plain_options, run_script
+from zoo.command_line import figures_line, parse_options, plain_options, run_script
 from zoo.errors import InputError
 
 
@@ -381,3 +381,9 @@ def test_a_config_that_is_made_to_do_harm(tmp_path: Path, content: str) -> None:
     for arguments in (["--config", f"{tmp_path}/config.yaml"], [f"--config={tmp_path}/config.yaml"]):
         with pytest.raises(InputError, match=r"config\.yaml is no file of options"):
             parse_options("", Animal, arguments=arguments)
+
+
+def test_a_figure_of_hundreds_of_digits_is_shown_in_a_few() -> None:
+    assert figures_line({"accuracy": 0.98123, "perplexity": sys.float_info.max}) == (
+        "accuracy 0.9812, perplexity 1.798e+308"
+    )

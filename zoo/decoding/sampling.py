@@ -84,7 +84,8 @@ class Sampler:
             if not self.rows:
                 return
             if len(self.rows) < len(before):
-                index = torch.tensor([before.index(row) for row in self.rows], device=chosen.device)
+                places = {row: place for place, row in enumerate(before)}
+                index = torch.tensor([places[row] for row in self.rows], device=chosen.device)
                 chosen, self.state = chosen[index], reorder(self.state, index)
                 self.seen = None if self.seen is None else self.seen[index]
             self.logits, self.state = self.decoder.step(chosen, self.state)
