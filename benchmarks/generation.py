@@ -22,7 +22,6 @@ from zoo.core import PackedDecoder, RecurrentDecoder
 from zoo.core.packed import PackedLinear
 from zoo.decoding import Sampler, SamplingOptions
 from zoo.device import Precision, StepPrecision
-from zoo.one_to_many.text_generator import STEP_TYPES
 
 WAYS = {
     "greedy": SamplingOptions(temperature=0.0),
@@ -47,7 +46,7 @@ def measure(session: Session) -> None:
         for how, options in WAYS.items():
             theirs = plain_generation(plain, given, count, options)
             for precision, of_products in precisions(session).items():
-                ours = our_generation(PackedDecoder(decoder, STEP_TYPES[precision]), given, count, options)
+                ours = our_generation(PackedDecoder(decoder, getattr(torch, precision)), given, count, options)
                 if options.temperature == 0 and precision == "float32":
                     check_equal(ours(), theirs())
                 work = generation_work(decoder, prompts, count, precision)
@@ -58,7 +57,7 @@ def measure(session: Session) -> None:
 def precisions(session: Session) -> dict[StepPrecision, Precision]:
     """Those of the weights that are quick here, and of the products with them."""
     found: dict[StepPrecision, Precision] = {precision: precision for precision in session.precisions}
-    if PackedLinear(torch.zeros(1, 1, device=session.device), None, torch.float16).is_half:
+    if PackedLinear(torch.zeros(1, 1, device=session.device), None, torch.float16).is_packed:
         found["float16"] = "float32"
     return found
 

@@ -55,9 +55,9 @@ def main() -> int:
     print(f"{rows[:, 1:].numel():,} tokens that {options.data} holds out\n")
     print(markdown_head(("weights", "nats a token")))
     print(f"| float32 | {whole:.5f} |")
-    for dtype in (torch.bfloat16, torch.float16):
-        packed = stepped_loss(PackedDecoder(model.decoder, dtype), rows)
-        print(f"| {str(dtype).removeprefix('torch.')} | {packed:.5f} ({packed / whole - 1:+.3%}) |")
+    for precision in ("bfloat16", "float16"):
+        packed = stepped_loss(model.stepper(precision), rows)
+        print(f"| {precision} | {packed:.5f} ({packed / whole - 1:+.3%}) |")
     return 0
 
 

@@ -63,37 +63,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         used = weight.to(dtype)
         total = torch.zeros((), dtype=sums, device=features.device)
         needs_grad = grad_enabled and any(ctx.needs_input_grad)
+        bias_grad = torch.zeros_like(bias, dtype=sums) if needs_grad else None
         if needs_grad:
             features_grad = torch.empty_like(features)
             weight_grad = torch.zeros_like(weight, dtype=sums)
-            bias_grad = torch.zeros_like(bias, dtype=sums)
         rows = max(MIN_ROWS, CHUNK_SCORES // len(weight))
         for start in range(0, count, rows):
             x = features[start : start + rows]
             scores = linear(x, used, bias.to(dtype))
             piece = max(1, PIECE_SCORES // len(weight)) if scores.device.type == "cpu" else rows
-            for some, target in zip(scores.split(piece), targets[start : start + rows, None].split(piece), strict=True):
-                # log of the sum of exp(score - highest) is -log of the highest's share: one exponential each is enough.
-                shares = torch.softmax(some, dim=-1, dtype=sums)
-                highest = some.amax(dim=-1, keepdim=True).to(sums)
-                log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
-                total += (log_sum - (1 - label_smoothing) * some.gather(1, target).to(sums)).sum()
-                if label_smoothing:
-                    total -= label_smoothing * some.mean(dim=-1, dtype=sums).sum()
-                if needs_grad:
-                    # softmax - smoothed one-hot, the gradient of the scores but for the 1 / N of the mean.
-                    shares.scatter_add_(1, target, shares.new_full((), label_smoothing - 1).expand_as(target))
-                    if label_smoothing:
-                        shares -= label_smoothing / len(weight)
-                    bias_grad += shares.sum(dim=0)
-                    some.copy_(shares)
+            for some, target in zip(scores.split(piece), targets[start : start + rows].split(piece), strict=True):
+                total += _sum_of_losses(some, target, label_smoothing, bias_grad)
             if needs_grad:
                 features_grad[start : start + rows] = input_gradient(scores, used)
                 if dtype == sums:
                     weight_grad.addmm_(scores.T, x)  # without the product as another tensor of (V, H)
                 else:
                     weight_grad += scores.T @ x
-            del scores, some, shares  # or they would live on while the next rows' scores are computed
+            del scores, some  # or they would live on while the next rows' scores are computed
         if needs_grad:
             ctx.save_for_backward(features_grad, weight_grad, bias_grad)
             ctx.count = count
@@ -105,3 +92,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = grad / ctx.count
         features_grad, weight_grad, bias_grad = (part * scale for part in ctx.saved_tensors)
         return features_grad, weight_grad, bias_grad, None, None, None
+
+
+def _sum_of_losses(scores: Tensor, targets: Tensor, label_smoothing: float, bias_grad: Tensor | None) -> Tensor:
+    """The sum of the losses of scores (n, V) with targets (n,), in `linear_cross_entropy` their mean.
+
+    With `bias_grad` (V,) the sum's gradient of the scores takes their place, and that of the biases is added to it.
+    """
+    sums, target = torch.promote_types(scores.dtype, torch.float32), targets[:, None]
+    # log of the sum of exp(score - highest) is -log of the highest's share: one exponential each is enough.
+    shares = torch.softmax(scores, dim=-1, dtype=sums)
+    highest = scores.amax(dim=-1, keepdim=True).to(sums)
+    log_sum = highest - shares.amax(dim=-1, keepdim=True).log()
+    total = (log_sum - (1 - label_smoothing) * scores.gather(1, target).to(sums)).sum()
+    if label_smoothing:
+        total -= label_smoothing * scores.mean(dim=-1, dtype=sums).sum()
+    if bias_grad is not None:
+        # softmax - smoothed one-hot
+        shares.scatter_add_(1, target, shares.new_full((), label_smoothing - 1).expand_as(target))
+        if label_smoothing:
+            shares -= label_smoothing / scores.shape[1]
+        bias_grad += shares.sum(dim=0)
+        scores.copy_(shares)
+    return total

@@ -31,16 +31,16 @@ class PackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.weight, self.bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
-        self.is_packed, self.is_half = _packable(self.weight), _packable_in_half(self.weight)
-        if self.is_packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-        elif self.is_half:
+        self.is_packed = _packable(self.weight)
+        if self.is_packed and dtype == torch.float16:
             bias = None if bias is None else bias.detach().float()
             self.weight = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
+        elif self.is_packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        if self.is_half:
+        if self.is_packed and self.dtype == torch.float16:
             return torch.ops.quantized.linear_dynamic_fp16(x.float(), self.weight).to(x.dtype)
         rows = x.to(self.dtype)
         if not self.is_packed:
@@ -48,15 +48,12 @@ class PackedLinear:
         return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "").to(x.dtype)
 
 
-def _packable_in_half(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or weight.dtype != torch.float16:
-        return False
-    # FBGEMM would make finite numbers of others.
-    return torch.backends.quantized.engine in ("x86", "fbgemm") and bool(weight.isfinite().all())
-
-
 def _packable(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu":
+        return False
+    if weight.dtype == torch.float16:  # FBGEMM would make finite numbers of others
+        return torch.backends.quantized.engine in ("x86", "fbgemm") and bool(weight.isfinite().all())
+    if not torch.backends.mkldnn.is_available():
         return False
     # What oneDNN has for other processors than x86 is not tried here.
     supported = torch.backends.cpu.get_cpu_capability().startswith("AVX")
